@@ -1,0 +1,82 @@
+# `make reproduce` and `make test` set up all they need in .venv; a second run starts at once.
+# Only relative paths below, so that a checkout may live in a folder with spaces in its name.
+
+PYTHON ?= python3
+OUT ?= reproduction
+WORKERS ?= auto
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# The exact versions, for what is installed and for what builds the package (the second is read by pip >= 25.3).
+export PIP_CONSTRAINT := constraints.txt
+export PIP_BUILD_CONSTRAINT := constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help reproduce test lint types pytest wheel bench format constraints clean FORCE
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+help: ## Show this list
+	@echo "Targets (PYTHON=$(PYTHON), 3.11 or newer):"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
+
+reproduce: $(VENV)/.base ## Set up, then reproduce the paper's numbers and figures into OUT (default: reproduction/)
+	$(BIN)/grpo-dynamics reproduce --out "$(OUT)"
+
+test: lint types pytest wheel ## Set up, then lint, types, all tests, and the built wheel in an empty environment
+
+lint: $(VENV)/.dev ## Ruff: rules and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## Pyright: strict on the package
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+# One thread per worker: BLAS and torch would otherwise start one per core in each of them.
+pytest: $(VENV)/.dev ## Tests and docstring examples
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 $(ARGS)
+
+wheel: $(VENV)/.dev ## Build sdist and wheel, check them, run the commands from the installed wheel
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+	.ci/check-wheel $(BIN)/python dist/*.whl
+
+bench: $(VENV)/.base ## Benchmarks, on one thread
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 VECLIB_MAXIMUM_THREADS=1 POLARS_MAX_THREADS=1 \
+	  $(BIN)/python benchmarks/run.py $(ARGS)
+
+format: $(VENV)/.dev ## Let ruff fix and format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+constraints: ## Write constraints.txt anew from what pip resolves today
+	PIP_CONSTRAINT= PIP_BUILD_CONSTRAINT= .ci/write-constraints "$(PYTHON)" constraints.txt
+
+clean: ## Remove the environment, the builds and every cache
+	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A virtual environment knows the folder it was made in: a copied or moved checkout has to make its own.
+ifneq ($(shell cat $(VENV)/.made-in 2>/dev/null),$(CURDIR))
+$(VENV)/.made-in: FORCE
+endif
+$(VENV)/.made-in:
+	@command -v "$(PYTHON)" > /dev/null || \
+	  { echo "error: no $(PYTHON) here; install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed, and $(PYTHON) is " + sys.version.split()[0] + "; name another: make PYTHON=/path/to/python3")'
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2> /dev/null || \
+	  { echo "error: $(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	"$(PYTHON)" -m venv --clear $(VENV)
+	@pwd -P > $@
+
+$(VENV)/.base: $(VENV)/.made-in pyproject.toml constraints.txt
+	$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made-in pyproject.toml constraints.txt
+	$(PIP) install --upgrade pip
+	$(PIP) install --editable '.[torch]' --group dev
+	@touch $(VENV)/.base $@
