@@ -1,0 +1,243 @@
+"""How rewards become advantages: the gap between the advantage of a success and that of a failure.
+
+With success probability p, a reward normalisation gives a success the expected advantage +w⁺(p) and a failure −w⁻(p).
+Advantages are centred, p·w⁺ = (1−p)·w⁻, so one function says it all, the advantage gap Ω = w⁺ + w⁻:
+w⁺ = (1−p)·Ω and w⁻ = p·Ω. Everything here is a function of the log-odds L.
+
+A new normalisation is one class in this file: its options, ``gap``, ``gap_and_rate`` and ``turns``.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+from grpo_dynamics.arrays import Array, as_arrays, option, quiet, require, require_choice
+from grpo_dynamics.logodds import complement, sigmoid
+
+EpsPlacement = Literal["variance", "std"]
+PLACEMENTS = ("variance", "std")
+
+
+class Normalization(abc.ABC):
+    """A reward normalisation: the advantage gap Ω as a function of the log-odds L, even, not falling for L > 0."""
+
+    @abc.abstractmethod
+    def gap(self, log_odds: Array) -> Array:
+        """Return Ω(L) = w⁺ + w⁻, same shape as the broadcast of L and the options."""
+
+    @abc.abstractmethod
+    def gap_and_rate(self, log_odds: Array) -> tuple[Array, Array]:
+        """Return Ω and its logarithmic slope d log Ω/dL together, for the price of one."""
+
+    @abc.abstractmethod
+    def turns(self) -> tuple[Array, ...]:
+        """Return the log-odds L > 0, ascending, where dΩ/dL turns from rising to falling or back.
+
+        dΩ/dL is 0 at L = 0, odd, and rises up to the first turn. Infinite where a turn does not exist.
+        """
+
+    @quiet
+    def gap_slope(self, log_odds: Array) -> Array:
+        """Return dΩ/dL."""
+        gap, rate = self.gap_and_rate(log_odds)
+        return gap * rate
+
+    def positive(self, log_odds: Array) -> Array:
+        """Return w⁺, the expected advantage of a success."""
+        return complement(log_odds) * self.gap(log_odds)
+
+    def negative(self, log_odds: Array) -> Array:
+        """Return w⁻, minus the expected advantage of a failure."""
+        return sigmoid(log_odds) * self.gap(log_odds)
+
+    def steepest(self) -> tuple[Array, Array]:
+        """Return where dΩ/dL is largest and that value: above it, β alone makes the map a contraction.
+
+        (inf, inf) where the slope is unbounded.
+        """
+        peak = self.turns()[0]
+        xp, peak = as_arrays(peak)
+        slope = self.gap_slope(xp.where(xp.isinf(peak), 0.0, peak))
+        return peak[()], xp.where(xp.isinf(peak), xp.inf, slope)[()]
+
+    def folds(self, beta: Array) -> tuple[Array, ...]:
+        """Return the log-odds where dΩ/dL = β, one per monotone piece of the slope on L > 0, ascending.
+
+        These are the places where the map with KL strength β can have a multiplier of +1. A piece that β misses gives
+        its end: two folds that do not exist come back as one point. Solved by bisection to the last bit.
+
+        Args:
+            beta: KL strength > 0 (α·β with two KL terms), broadcasts with the options.
+        """
+        xp, beta, *turns = as_arrays(beta, *self.turns())
+        limit = log_odds_limit(xp, beta.dtype)
+        knots = [
+            0.0 * beta,
+            *(xp.minimum(t + 0.0 * beta, limit + 0.0 * beta) for t in turns),
+            limit + 0.0 * beta,
+        ]
+        return tuple(
+            self._bisect(beta, low, high, rising=i % 2 == 0) for i, (low, high) in enumerate(itertools.pairwise(knots))
+        )
+
+    def _bisect(self, beta: Array, low: Array, high: Array, rising: bool) -> Array:
+        xp, beta, low, high = as_arrays(beta, low, high)
+        for _ in range(64):
+            middle = (low + high) / 2
+            right = (self.gap_slope(middle) < beta) == rising
+            low, high = xp.where(right, middle, low), xp.where(right, high, middle)
+        return (low + high) / 2
+
+
+def log_odds_limit(xp: Any, dtype: Any) -> float:
+    """Return the log-odds up to which exp(L/2), the gap without smoothing, stays finite in this floating type."""
+    return 1.97 * math.log(float(xp.finfo(dtype).max))
+
+
+@dataclasses.dataclass(frozen=True)
+class Whitened(Normalization):
+    """Mean and variance normalisation of GRPO with exact statistics, A = (r − p)/√(p(1−p) + ε).
+
+    Args:
+        eps: smoothing ε ≥ 0, any shape.
+        eps_placement: "variance" puts ε inside the root, as the paper does: Ω = (p(1−p)+ε)^(−1/2);
+            "std" adds it to the standard deviation, as trainers do: Ω = 1/(√(p(1−p))+ε).
+
+    Raises:
+        ValueError: for ε < 0, not finite, or an unknown placement.
+
+    Source: [2503.06639v4, eq. 5 and Prop. 1]; "std" is read off the trainers' code.
+
+    >>> print(Whitened(eps=0.0).gap(0.0))
+    2.0
+    """
+
+    eps: Any = 1e-5
+    eps_placement: EpsPlacement = "variance"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "eps", option(self.eps))
+        require("eps", self.eps, "a finite number >= 0", lambda x: (x >= 0) & (x < float("inf")))
+        require_choice("eps_placement", self.eps_placement, PLACEMENTS)
+
+    @quiet
+    def gap(self, log_odds: Array) -> Array:
+        xp, log_odds, eps = as_arrays(log_odds, self.eps)
+        half, q = self._exponentials(xp, log_odds)
+        return (q / self._denominator(xp, half, q, eps)[0])[()]
+
+    @quiet
+    def gap_and_rate(self, log_odds: Array) -> tuple[Array, Array]:
+        xp, log_odds, eps = as_arrays(log_odds, self.eps)
+        half, q = self._exponentials(xp, log_odds)
+        denominator, share = self._denominator(xp, half, q, eps)
+        return (q / denominator)[()], (0.5 * xp.tanh(0.5 * log_odds) * share())[()]
+
+    @staticmethod
+    def _exponentials(xp: Any, log_odds: Array) -> tuple[Array, Array]:
+        half = xp.exp(-0.5 * xp.abs(log_odds))  # survives to |L| = 1490, its square only to 745
+        return half, 1 + half * half
+
+    def _denominator(self, xp: Any, half: Array, q: Array, eps: Array) -> tuple[Array, Callable[[], Array]]:
+        """Ω = q/denominator, and the share of the denominator that is not ε: d log Ω/dL = ½ tanh(L/2)·share."""
+        if self.eps_placement == "std":
+            total = half + eps * q
+            return total, lambda: xp.where(total > half, half / total, 1.0)
+        own = half * half
+        total = own + eps * (q * q)
+        alone = eps == 0
+        return xp.where(alone, half, xp.sqrt(total)), lambda: xp.where(alone, 1.0, own / total)
+
+    @quiet
+    def turns(self) -> tuple[Array, ...]:
+        """One turn: cosh²(L/2) = 3/2 + 1/(8ε), or for "std" sech(L/2) = 4ε/(1 + √(1+32ε²)); infinite at ε = 0."""
+        xp, eps = as_arrays(self.eps)
+        if self.eps_placement == "variance":
+            return ((2 * xp.asinh(xp.sqrt(0.5 + 1 / (8 * eps))))[()],)
+        return ((2 * xp.acosh((1 + xp.sqrt(1 + 32 * eps * eps)) / (4 * eps)))[()],)
+
+    @quiet
+    def folds(self, beta: Array) -> tuple[Array, ...]:
+        """Closed form: w = 1 + 4ε cosh²(L/2) solves 4εβ²w³ − w + 1 + 4ε = 0 (ε inside the root) [ours, notebook 6]."""
+        if self.eps_placement == "std":
+            return super().folds(beta)
+        xp, beta, eps = as_arrays(beta, self.eps)
+        smooth = eps > 0
+        four = xp.where(smooth, 4 * eps, 4.0)
+        root = xp.sqrt(3 * four)
+        ratio = beta * root * (1.5 * (1 + four))  # β/β_c
+        exists = (ratio < 1) | ~smooth
+        beta = xp.where(exists, beta, beta / ratio)  # the double root at the cusp
+        tan = xp.tan(xp.acos(-xp.where(ratio < 1, ratio, 1.0)) / 3)  # cos θ and cos(θ − 2π/3) from the tangent
+        cos = 1 / (root * beta * xp.sqrt(1 + tan * tan))
+        high = xp.asinh(xp.sqrt((2 * cos - 1) / four - 1))  # w = 2 w_m cos θ and sinh² y = (w − 1)/4ε − 1
+        square = ((math.sqrt(3) * tan - 1) * cos - 1) / four - 1
+        squared = beta * beta
+        square = xp.where(square > squared, square, squared)
+        for _ in range(3):  # the small root cancels above: Newton on s = β²(1 + 4ε(1+s))³ restores its digits
+            w = 1 + four * (1 + square)
+            cube = squared * w * w
+            slope = 1 - 3 * four * cube  # positive up to the cusp
+            square = square + (cube * w - square) / xp.where(slope > 1e-8, slope, 1e-8)
+        low = xp.asinh(xp.sqrt(xp.where(smooth, square, squared)))
+        limit = log_odds_limit(xp, beta.dtype)
+        exists = exists & (high > low)
+        return (2 * low)[()], xp.where(smooth, 2 * xp.where(exists, high, low), limit)[()]
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanOnly(Normalization):
+    """Mean-only normalisation of Dr. GRPO, A = r − mean: Ω = 1; also PPO with an exact value baseline, and RLOO.
+
+    Args:
+        group_size: None for the exact mean or a leave-one-out mean; G ≥ 2 where the mean over the group of G includes
+            the sample itself: Ω = (G−1)/G.
+
+    Raises:
+        ValueError: for a group size below 2 or not an integer.
+
+    Source: [2503.06639v4, Sec. 5], [2503.20783].
+
+    >>> print(MeanOnly().gap(3.0), MeanOnly(group_size=8).gap(3.0))
+    1.0 0.875
+    """
+
+    group_size: Any = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "group_size", option(self.group_size))
+        if self.group_size is not None:
+            require_group_size(self.group_size)
+
+    def gap(self, log_odds: Array) -> Array:
+        return self.gap_and_rate(log_odds)[0]
+
+    def gap_and_rate(self, log_odds: Array) -> tuple[Array, Array]:
+        if self.group_size is None:
+            xp, log_odds = as_arrays(log_odds)
+            return xp.ones_like(log_odds)[()], xp.zeros_like(log_odds)[()]
+        xp, log_odds, size = as_arrays(log_odds, self.group_size)
+        zero = xp.zeros_like(log_odds) + xp.zeros_like(size)
+        return ((size - 1) / size + zero)[()], zero[()]
+
+    def turns(self) -> tuple[Array, ...]:
+        """The slope is 0 everywhere; any point serves."""
+        return (1.0,)
+
+    def folds(self, beta: Array) -> tuple[Array, ...]:
+        """None: both come back as one point."""
+        xp, beta = as_arrays(beta)
+        point = xp.ones_like(beta)[()]
+        return point, point
+
+
+def require_group_size(size: Any) -> None:
+    """Raise ValueError unless every group size is an integer ≥ 2."""
+    if isinstance(size, bool):
+        raise ValueError(f"group_size must be an integer >= 2, got {size!r}")
+    require("group_size", size, "an integer >= 2", lambda x: (x >= 2) & (x < 1e9) & (x % 1 == 0))

@@ -1,0 +1,1 @@
+"""The theory in numbers: recursions, their fixed points, amplification, orbits."""
