@@ -51,18 +51,23 @@ def namespace(*values: Array) -> Any:
         raise ValueError(f"arguments must be arrays of one library, got {kinds}: {error}") from None
 
 
-def as_arrays(*values: Array) -> tuple[Any, ...]:
+def as_arrays(*values: Array, beside: Any = None) -> tuple[Any, ...]:
     """Return ``(xp, *arrays)``: the values as arrays of one namespace, floating dtype and device.
 
     float32 arrays stay float32 unless a float64 array is among them; everything else becomes float64.
+
+    Args:
+        values: what to convert.
+        beside: a frozen dataclass of options whose arrays have a say in the namespace, dtype and device as well.
     """
-    xp = namespace(*values)
-    floats = [v.dtype for v in values if hasattr(v, "dtype") and getattr(v, "ndim", 0) >= 0]
-    single = bool(floats) and all(d == xp.float32 for d in floats)
+    others = [v for _, v in fields(beside) if hasattr(v, "shape")] if beside is not None else []
+    arrays = [v for v in (*values, *others) if hasattr(v, "dtype")]
+    xp = namespace(*values, *others)
+    single = bool(arrays) and all(v.dtype == xp.float32 for v in arrays)
     dtype = xp.float32 if single else xp.float64
     if xp is np:
         return (xp, *(np.asarray(v, dtype=dtype) for v in values))
-    device = next(v.device for v in values if not _is_numpy(v))
+    device = next(v.device for v in arrays if not _is_numpy(v))
     return (xp, *(xp.asarray(v, dtype=dtype, device=device) for v in values))
 
 

@@ -184,7 +184,7 @@ class Whitened(Normalization):
             cube = squared * w * w
             slope = 1 - 3 * four * cube  # positive up to the cusp
             square = square + (cube * w - square) / xp.where(slope > 1e-8, slope, 1e-8)
-        low = xp.asinh(xp.sqrt(xp.where(smooth, square, squared)))
+        low = xp.asinh(xp.where(smooth, xp.sqrt(square), beta))
         limit = log_odds_limit(xp, beta.dtype)
         exists = exists & (high > low)
         return (2 * low)[()], xp.where(smooth, 2 * xp.where(exists, high, low), limit)[()]

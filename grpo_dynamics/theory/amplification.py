@@ -64,7 +64,7 @@ def rising_bound(dynamics: Recursion, log_odds: Array) -> Array:
         dynamics: a recursion.
         log_odds: the present L_{n−1}, broadcasts with the options.
     """
-    xp, log_odds, p_ref, alpha = as_arrays(log_odds, dynamics.p_ref, dynamics.alpha)
+    xp, log_odds, p_ref, alpha = as_arrays(log_odds, dynamics.p_ref, dynamics.alpha, beside=dynamics)
     pull = alpha * (log_odds - logit(p_ref))
     rises = pull <= 0
     return xp.where(rises, xp.inf, dynamics.normalization.gap(log_odds) / xp.where(rises, 1.0, pull))[()]
@@ -135,7 +135,7 @@ def design(target: Array, p_ref: Array, normalization: Normalization | None = No
     """
     require("target", target, "a probability strictly between 0 and 1", lambda x: (x > 0) & (x < 1))
     options = Recursion(1.0, p_ref, Whitened() if normalization is None else normalization, alpha)
-    xp, target, p_ref, alpha = as_arrays(target, options.p_ref, options.alpha)
+    xp, target, p_ref, alpha = as_arrays(target, options.p_ref, options.alpha, beside=options)
     log_odds = logit(target)
     distance = log_odds - logit(p_ref)
     possible = (distance > 0) & (alpha > 0)

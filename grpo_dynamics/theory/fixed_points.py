@@ -100,7 +100,7 @@ def fixed_points(dynamics: Recursion) -> FixedPoints:
     3 [0.6813 0.9347 1.    ] [ True False  True]
     """
     shape = batch_shape(dynamics)
-    xp, beta, *_ = as_arrays(dynamics.beta, dynamics.p_ref, dynamics.alpha)
+    xp, beta = as_arrays(dynamics.beta, beside=dynamics)
     slots = (max(3, 2 + len(dynamics.normalization.turns())), *shape)
     log_odds = xp.full(slots, xp.nan, dtype=beta.dtype, device=beta.device)
     multiplier = xp.full(slots, xp.nan, dtype=beta.dtype, device=beta.device)
@@ -118,7 +118,7 @@ def fixed_points(dynamics: Recursion) -> FixedPoints:
 
 def _solve_block(dynamics: Recursion, size: int) -> tuple[Array, Array, Array, Array]:
     """log-odds and multiplier (slots, size), count and status (size,) of one block with one-dimensional options."""
-    xp, beta, p_ref, alpha = as_arrays(dynamics.beta, dynamics.p_ref, dynamics.alpha)
+    xp, beta, p_ref, alpha = as_arrays(dynamics.beta, dynamics.p_ref, dynamics.alpha, beside=dynamics)
     zero = xp.zeros((size,), dtype=beta.dtype, device=beta.device)
     anchored = alpha * beta > 0
     pull, anchor = xp.where(anchored, alpha * beta, 1.0) + zero, logit(p_ref) + zero
@@ -210,7 +210,7 @@ def _newton(
     converged = settled & (d >= low * (1 - slack)) & (d <= high * (1 + slack))
     at = xp.nonzero(~converged)[0]
     root, inside = d, (d > low) & (d < high)
-    d = xp.where(inside, d, xp.sqrt(low * high))
+    d = xp.where(inside, d, xp.sqrt(low) * xp.sqrt(high))
     for steps in (3, 5, 12, 44):
         if at.shape[0] == 0:
             break
@@ -220,7 +220,7 @@ def _newton(
             new, settled, below = _newton_step(part, b, origin, here)
             right = below == (interval % 2 == 0)
             bottom, top = xp.where(right, here, bottom), xp.where(right, top, here)
-            here = xp.where((new >= bottom) & (new <= top), new, xp.sqrt(bottom * top))
+            here = xp.where((new >= bottom) & (new <= top), new, xp.sqrt(bottom) * xp.sqrt(top))
         d[at], low[at], high[at] = here, bottom, top
         root[at], converged[at] = here, settled
         at = at[~settled]

@@ -85,7 +85,7 @@ def limit(dynamics: Recursion, p0: Array | None = None, max_steps: int = 20_000)
         raise ValueError(f"max_steps must be an integer >= 1, got {max_steps!r}")
     shape = np.broadcast_shapes(batch_shape(dynamics), tuple(getattr(p0, "shape", ())))
     size = math.prod(shape)
-    xp, start = as_arrays(logit(p0), dynamics.beta)[:2]
+    xp, start = as_arrays(logit(p0), beside=dynamics)
     options = map_options(dynamics, lambda array: flat(xp.broadcast_to(array, shape)))
     state = xp.reshape(xp.broadcast_to(start, shape), (-1,)) + 0.0
     points = fixed_points(options)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from grpo_dynamics.arrays import Array, as_arrays, batch_shape, option, quiet, require
 from grpo_dynamics.logodds import complement, logit, sigmoid
@@ -56,10 +59,17 @@ class Recursion:
         Args:
             log_odds: L_{n−1} in [-inf, inf], broadcasts with the options.
         """
-        xp, log_odds, beta, p_ref, alpha = as_arrays(log_odds, self.beta, self.p_ref, self.alpha)
-        push = self.normalization.gap(log_odds) / beta
-        kept = xp.where(alpha == 1, 0.0, (1 - alpha) * xp.where(alpha == 1, 0.0, log_odds))  # 0·inf is NaN
-        return (alpha * logit(p_ref) + kept + push)[()]
+        return self._stepper(log_odds)(as_arrays(log_odds, beside=self)[1])[()]
+
+    def _stepper(self, log_odds: Array) -> Callable[[Array], Array]:
+        """The step with all that does not change from one step to the next computed once."""
+        xp, beta, p_ref, alpha, _ = as_arrays(self.beta, self.p_ref, self.alpha, log_odds, beside=self.normalization)
+        drift, gap = alpha * logit(p_ref), self.normalization.gap
+        if isinstance(self.alpha, int | float) and self.alpha == 1:
+            return lambda state: drift + gap(state) / beta
+        keep = 1 - alpha
+        # where nothing is kept, 0 · inf would be NaN
+        return lambda state: drift + xp.where(keep > 0, keep * state, 0.0) + gap(state) / beta
 
     @quiet
     def multiplier(self, log_odds: Array) -> Array:
@@ -67,7 +77,7 @@ class Recursion:
 
         Source: [2503.06639v4, Lemma 1], in log-odds.
         """
-        _, log_odds, beta, alpha = as_arrays(log_odds, self.beta, self.alpha)
+        _, log_odds, beta, alpha = as_arrays(log_odds, self.beta, self.alpha, beside=self)
         return ((1 - alpha) + self.normalization.gap_slope(log_odds) / beta)[()]
 
     def iterate(self, n: int, p0: Array | None = None, log_odds0: Array | None = None) -> Trajectory:
@@ -79,7 +89,7 @@ class Recursion:
             log_odds0: the start in log-odds instead.
 
         Returns:
-            A :class:`Trajectory` whose arrays have shape (n+1, *batch).
+            a :class:`Trajectory` whose arrays have shape (n+1, *batch).
 
         Raises:
             ValueError: for n < 0 or not an integer, a start out of range, or both starts at once.
@@ -95,14 +105,19 @@ class Recursion:
         else:
             log_odds0 = option(log_odds0)
             require("log_odds0", log_odds0, "a number, not NaN", lambda x: x == x)
-        xp, state = as_arrays(log_odds0, self.beta)[:2]
-        first = self.step(state)
+        xp, state = as_arrays(log_odds0, beside=self)
+        with np.errstate(all="ignore"):
+            return Trajectory(self._run(xp, state, n))
+
+    def _run(self, xp: Any, state: Array, n: int) -> Array:
+        step = self._stepper(state)
+        first = step(state)
         states = xp.empty((n + 1, *first.shape), dtype=first.dtype, device=first.device)
         states[0, ...] = state
         for i in range(n):
-            state = self.step(state)
+            state = step(state)
             states[i + 1, ...] = state
-        return Trajectory(states)
+        return states
 
 
 @dataclasses.dataclass(frozen=True)
