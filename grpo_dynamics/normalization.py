@@ -127,31 +127,33 @@ class Whitened(Normalization):
 
     @quiet
     def gap(self, log_odds: Array) -> Array:
-        xp, log_odds, eps = as_arrays(log_odds, self.eps)
-        half, q = self._exponentials(xp, log_odds)
-        return (q / self._denominator(xp, half, q, eps)[0])[()]
+        return self._gap_and_share(*as_arrays(log_odds, self.eps))[0][()]
 
     @quiet
     def gap_and_rate(self, log_odds: Array) -> tuple[Array, Array]:
         xp, log_odds, eps = as_arrays(log_odds, self.eps)
-        half, q = self._exponentials(xp, log_odds)
-        denominator, share = self._denominator(xp, half, q, eps)
-        return (q / denominator)[()], (0.5 * xp.tanh(0.5 * log_odds) * share())[()]
+        gap, share = self._gap_and_share(xp, log_odds, eps)
+        return gap[()], (xp.tanh(0.5 * log_odds) * (0.5 * share))[()]
 
-    @staticmethod
-    def _exponentials(xp: Any, log_odds: Array) -> tuple[Array, Array]:
-        half = xp.exp(-0.5 * xp.abs(log_odds))  # survives to |L| = 1490, its square only to 745
-        return half, 1 + half * half
-
-    def _denominator(self, xp: Any, half: Array, q: Array, eps: Array) -> tuple[Array, Callable[[], Array]]:
-        """Ω = q/denominator, and the share of the denominator that is not ε: d log Ω/dL = ½ tanh(L/2)·share."""
-        if self.eps_placement == "std":
-            total = half + eps * q
-            return total, lambda: xp.where(total > half, half / total, 1.0)
-        own = half * half
-        total = own + eps * (q * q)
-        alone = eps == 0
-        return xp.where(alone, half, xp.sqrt(total)), lambda: xp.where(alone, 1.0, own / total)
+    def _gap_and_share(self, xp: Any, log_odds: Array, eps: Array) -> tuple[Array, Array]:
+        """Ω, and of what it divides by the share that is not ε: d log Ω/dL = ½ tanh(L/2)·share."""
+        size = xp.abs(log_odds)
+        if self.eps_placement == "variance":
+            t = xp.exp(-size)
+            q = 1 + t
+            own = t / (q * q)
+            total = own + eps
+            gap = 1 / xp.sqrt(total)
+        else:
+            half = xp.exp(-0.5 * size)
+            own = half / (1 + half * half)
+            total = own + eps
+            gap = 1 / total
+        share = own / total
+        bare = (eps == 0) & (own < 4 * xp.finfo(own.dtype).smallest_normal)  # underflow, long before Ω overflows
+        if xp.any(bare):
+            gap, share = xp.where(bare, xp.exp(0.5 * size), gap), xp.where(bare, 1.0, share)
+        return gap, share
 
     @quiet
     def turns(self) -> tuple[Array, ...]:
@@ -177,13 +179,14 @@ class Whitened(Normalization):
         cos = 1 / (root * beta * xp.sqrt(1 + tan * tan))
         high = xp.asinh(xp.sqrt((2 * cos - 1) / four - 1))  # w = 2 w_m cos θ and sinh² y = (w − 1)/4ε − 1
         square = ((math.sqrt(3) * tan - 1) * cos - 1) / four - 1
-        squared = beta * beta
-        square = xp.where(square > squared, square, squared)
-        for _ in range(3):  # the small root cancels above: Newton on s = β²(1 + 4ε(1+s))³ restores its digits
+        squared, least = beta * beta, 1e-8 + 0.0 * beta
+        square = xp.maximum(square, squared)
+        for _ in range(2):  # the small root cancels above: Newton on s = β²(1 + 4ε(1+s))³ restores its digits
             w = 1 + four * (1 + square)
             cube = squared * w * w
             slope = 1 - 3 * four * cube  # positive up to the cusp
-            square = square + (cube * w - square) / xp.where(slope > 1e-8, slope, 1e-8)
+            square = square + (cube * w - square) / xp.maximum(slope, least)
+        square = xp.where(exists, square, 0.5 + 1 / (2 * four))
         low = xp.asinh(xp.where(smooth, xp.sqrt(square), beta))
         limit = log_odds_limit(xp, beta.dtype)
         exists = exists & (high > low)

@@ -175,18 +175,20 @@ def _intervals(
         # beside a double root b·d − Ω is negative at a maximum, positive at a minimum
         signs.append(xp.where(double, i % 2 == 1, ratio > 1))
         knots.append(distance)
-        doubles.append(double)
+        doubles.append(double & ~doubles[-1])  # both at once is the cusp: one triple root
         degenerate = degenerate | double
     knots.append(xp.where(bounded, most, limit - anchor))
     signs.append(bounded)
     doubles.append(negative)
     intervals: list[tuple[Array, Array, Array]] = []
     for i in range(len(knots) - 1):
-        low, high, present = xp.maximum(knots[i], least), knots[i + 1], signs[i] != signs[i + 1]
+        rising = i % 2 == 0
+        low, high = xp.maximum(knots[i], least), knots[i + 1]
+        present = ~signs[i] & signs[i + 1] if rising else signs[i] & ~signs[i + 1]
         if i == 0:  # where b·d > Ω at L = 0 the first root has L < 0
             high = xp.where(least < -anchor, -anchor, high)
         double = doubles[i] | doubles[i + 1]
-        if i % 2 == 0 and xp.any(double):
+        if rising and xp.any(double):
             place = xp.where(doubles[i], knots[i], knots[i + 1])
             low, high, present = xp.where(double, place, low), xp.where(double, place, high), present | double
         intervals.append((low, high, present))
@@ -221,6 +223,7 @@ def _newton(
             right = below == (interval % 2 == 0)
             bottom, top = xp.where(right, here, bottom), xp.where(right, top, here)
             here = xp.where((new >= bottom) & (new <= top), new, xp.sqrt(bottom) * xp.sqrt(top))
+        settled = settled | (top - bottom <= slack * top)
         d[at], low[at], high[at] = here, bottom, top
         root[at], converged[at] = here, settled
         at = at[~settled]
