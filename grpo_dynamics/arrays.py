@@ -157,6 +157,8 @@ def flat(array: Array) -> Array:
 def blocks(shape: tuple[int, ...], size: int = BLOCK) -> Iterator[tuple[slice, ...]]:
     """Yield indices that cover an array of ``shape`` in order, each of at most ``size`` elements."""
     inner = math.prod(shape[1:])
+    if 0 in shape:
+        return
     if math.prod(shape) <= size:
         yield tuple(slice(None) for _ in shape)
     elif inner <= size:

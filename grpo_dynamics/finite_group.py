@@ -126,23 +126,24 @@ def _group_turns(group: FiniteGroup) -> tuple[Array, ...]:
     zero = 0.0 * size * eps
     end = 4 * xp.log(size) + 12 + zero
     if group.silent_groups == "keep":
-        return (_golden(group, zero, end, +1.0)[()],)
-    grid = [end * (i / 256) for i in range(257)]
-    slopes = [group.gap_slope(at) for at in grid]
-    bends = xp.stack([b - a for a, b in itertools.pairwise(slopes)])
-    worst = xp.min(bends, axis=0)
+        return (_extremum(group, zero, end, +1.0)[()],)
+    grid = xp.reshape(xp.arange(257, dtype=zero.dtype, device=zero.device) / 256, (-1, *(1 for _ in zero.shape)))
+    slopes = group.gap_slope(end * grid)
+    bends = slopes[1:, ...] - slopes[:-1, ...]
     dip = end * ((xp.argmin(bends, axis=0) + 0.5) / 256)
-    first, second = _golden(group, zero, dip, +1.0), _golden(group, dip, end, -1.0)
-    falls = worst < 0
+    first, second = _extremum(group, zero, dip, +1.0), _extremum(group, dip, end, -1.0)
+    falls = xp.min(bends, axis=0) < 0
     return xp.where(falls, first, xp.inf)[()], xp.where(falls, second, xp.inf)[()]
 
 
-def _golden(group: FiniteGroup, low: Array, high: Array, sign: float) -> Array:
-    """Golden-section search for the extremum of the slope on a bracket where it is unimodal."""
+def _extremum(group: FiniteGroup, low: Array, high: Array, sign: float) -> Array:
+    """The place of the largest (sign +1) or smallest slope on a bracket where it is unimodal, by ever finer grids."""
     xp, low, high = as_arrays(low, high)
-    ratio = 0.6180339887498949
-    for _ in range(48):
-        left, right = high - ratio * (high - low), low + ratio * (high - low)
-        keep = sign * group.gap_slope(left) > sign * group.gap_slope(right)
-        low, high = xp.where(keep, low, left), xp.where(keep, right, high)
+    parts, rounds = (256, 5) if low.ndim == 0 else (16, 12)
+    grid = xp.reshape(xp.arange(parts + 1, dtype=low.dtype, device=low.device), (-1, *(1 for _ in low.shape)))
+    for _ in range(rounds):
+        width = (high - low) / parts
+        best = xp.astype(xp.argmax(sign * group.gap_slope(low + width * grid), axis=0), low.dtype)
+        left, right = xp.where(best > 0, best - 1, best), xp.where(best < parts, best + 1, best)
+        low, high = low + width * left, low + width * right
     return (low + high) / 2

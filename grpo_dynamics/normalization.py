@@ -13,7 +13,6 @@ import abc
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable
 from typing import Any, Literal
 
 from grpo_dynamics.arrays import Array, as_arrays, option, quiet, require, require_choice
@@ -69,28 +68,30 @@ class Normalization(abc.ABC):
         """Return the log-odds where dΩ/dL = β, one per monotone piece of the slope on L > 0, ascending.
 
         These are the places where the map with KL strength β can have a multiplier of +1. A piece that β misses gives
-        its end: two folds that do not exist come back as one point. Solved by bisection to the last bit.
+        its end: two folds that do not exist come back as one point. Solved by bisection.
 
         Args:
             beta: KL strength > 0 (α·β with two KL terms), broadcasts with the options.
         """
         xp, beta, *turns = as_arrays(beta, *self.turns())
+        beta = beta + 0.0 * sum(xp.where(xp.isinf(turn), 0.0, turn) for turn in turns)
+        if len(turns) == 1 and xp.all(beta >= self.steepest()[1]):
+            return (turns[0] + 0.0 * beta)[()], (turns[0] + 0.0 * beta)[()]
         limit = log_odds_limit(xp, beta.dtype)
-        knots = [
-            0.0 * beta,
-            *(xp.minimum(t + 0.0 * beta, limit + 0.0 * beta) for t in turns),
-            limit + 0.0 * beta,
-        ]
-        return tuple(
-            self._bisect(beta, low, high, rising=i % 2 == 0) for i, (low, high) in enumerate(itertools.pairwise(knots))
-        )
+        knots = [0.0 * beta, *(xp.where(turn < limit, turn, limit) + 0.0 * beta for turn in turns), limit + 0.0 * beta]
+        pieces = enumerate(itertools.pairwise(knots))
+        return tuple(self._crossing(beta, low, high, rising=i % 2 == 0)[()] for i, (low, high) in pieces)
 
-    def _bisect(self, beta: Array, low: Array, high: Array, rising: bool) -> Array:
+    def _crossing(self, beta: Array, low: Array, high: Array, rising: bool) -> Array:
+        """Where the slope crosses β on a monotone piece, by sections: many at once for few elements."""
         xp, beta, low, high = as_arrays(beta, low, high)
-        for _ in range(64):
-            middle = (low + high) / 2
-            right = (self.gap_slope(middle) < beta) == rising
-            low, high = xp.where(right, middle, low), xp.where(right, high, middle)
+        parts, rounds = (256, 8) if math.prod(beta.shape) <= 64 else (2, 64)
+        grid = xp.reshape(xp.arange(1, parts, dtype=beta.dtype, device=beta.device), (-1, *(1 for _ in beta.shape)))
+        for _ in range(rounds):
+            width = (high - low) / parts
+            before = (self.gap_slope(low + width * grid) < beta) == rising
+            low = low + width * xp.sum(xp.astype(before, beta.dtype), axis=0)
+            high = low + width
         return (low + high) / 2
 
 

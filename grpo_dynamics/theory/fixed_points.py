@@ -131,6 +131,8 @@ def _solve_block(dynamics: Recursion, size: int) -> tuple[Array, Array, Array, A
     for i, (low, high, present) in enumerate(intervals):
         present = present & anchored
         at = xp.nonzero(present)[0]
+        if at.shape[0] == 0:
+            continue
         part = take(dynamics.normalization, (size,), at)
         d, converged = _newton(part, pull[at], anchor[at], low[at], high[at], i)
         root, share = anchor[at] + d, alpha[at] if alpha.ndim else alpha

@@ -1,0 +1,7 @@
+"""`python -m grpo_dynamics.cli`."""
+
+import sys
+
+from grpo_dynamics.cli import main
+
+sys.exit(main())

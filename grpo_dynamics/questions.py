@@ -1,0 +1,224 @@
+"""Many questions at once: where each goes, and how sure that is when its success rate was measured.
+
+A rate k/n is known to an interval only. The limit p* as a function of p_ref may jump (at a fold) and oscillate (past a
+flip), so its ends say nothing about what lies between: the smallest and the largest limit are taken over the measured
+value, both ends, and a fine grid of p_ref in between. The image of a confidence set is a confidence set of at least the
+same level.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from grpo_dynamics.arrays import Array, require
+from grpo_dynamics.logodds import logit, sigmoid
+from grpo_dynamics.prediction import SETTLED, long_run_mean
+from grpo_dynamics.question_files import Questions
+from grpo_dynamics.theory.fixed_points import fixed_points
+from grpo_dynamics.theory.orbits import LimitKind, limit
+from grpo_dynamics.theory.recursion import Recursion
+
+if TYPE_CHECKING:
+    import polars as pl
+
+OUTCOMES = ("amplified", "stuck", "solved", "unstable", "undecided")
+"""p rises to p*; no success was seen: p stays 0; no failure was seen: p stays 1; a cycle or irregular; still moving."""
+
+GRID = sigmoid(np.linspace(-30.0, 30.0, 6001))
+"""Values of p_ref between which the limit is followed: from 1e-13 to 1 − 1e-13, 0.01 apart in log-odds."""
+
+CHUNK = 20_000
+
+Progress = Callable[[int, int, str], None]
+
+
+def wilson(p: Array, samples: Array, confidence: float = 0.95) -> tuple[Array, Array]:
+    """Return Wilson's score interval of a success probability, of which a rate was measured.
+
+    It has close to its nominal coverage also for few samples and rates near 0 or 1; at 0 and 1 it is one-sided.
+
+    Args:
+        p: measured rates in [0, 1], any shape.
+        samples: numbers of samples ≥ 1, broadcasts with p.
+        confidence: level in (0, 1).
+
+    Source: Wilson 1927; Brown, Cai and DasGupta 2001, who recommend it for small n.
+
+    >>> low, high = wilson(0.0, 8)
+    >>> float(low), round(float(high), 4)
+    (0.0, 0.3244)
+    """
+    require("confidence", confidence, "a probability strictly between 0 and 1", lambda x: (x > 0) & (x < 1))
+    p, n = np.asarray(p, dtype=float), np.asarray(samples, dtype=float)
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return np.where(p > 0, np.maximum(centre - half, 0.0), 0.0), np.where(p < 1, np.minimum(centre + half, 1.0), 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fates:
+    """What becomes of success probabilities p_ref, each shape (n,); see :func:`predict_questions` for the columns."""
+
+    outcome: Array
+    p_limit: Array
+    log_odds_limit: Array
+    low: Array
+    high: Array
+    period: Array
+    multiplier: Array
+    stable_states: Array
+    p_after_steps: Array
+
+
+def fates(dynamics: Recursion, p_ref: Array, steps: int = 50) -> Fates:
+    """Return where the orbits from p_0 = p_ref go, p_ref = 0 and 1 included, where nothing moves.
+
+    Args:
+        dynamics: a recursion; its own p_ref does not enter.
+        p_ref: probabilities in [0, 1], shape (n,).
+        steps: also tell p after so many steps.
+    """
+    inside = (p_ref > 0) & (p_ref < 1)
+    edge = np.where(inside, np.nan, p_ref)
+    outcome = np.where(p_ref > 0, OUTCOMES.index("solved"), OUTCOMES.index("stuck"))
+    log_odds = logit(edge)
+    low, high, mean, after = edge.copy(), edge.copy(), edge.copy(), edge.copy()
+    multiplier, period = np.full(p_ref.shape, np.nan), np.ones(p_ref.shape, dtype=np.int64)
+    states = np.zeros(p_ref.shape, dtype=np.int64)
+    places = np.flatnonzero(inside)
+    for at in (places[i : i + CHUNK] for i in range(0, places.size, CHUNK)):
+        part = dataclasses.replace(dynamics, p_ref=p_ref[at])
+        where = limit(part)
+        settled = np.isin(where.kind, SETTLED)
+        outcome[at] = np.select([settled, where.kind == LimitKind.UNDECIDED], [0, 4], 3)
+        low[at], high[at] = sigmoid(where.low), sigmoid(where.high)
+        mean[at], period[at] = long_run_mean(part, where), where.period
+        log_odds[at] = np.where(settled, where.log_odds, np.nan)
+        at_limit = part.multiplier(where.log_odds)
+        multiplier[at] = np.where(where.kind == LimitKind.FIXED_POINT, at_limit, np.nan)
+        states[at] = np.sum(fixed_points(part).stable, axis=0)
+        state = logit(p_ref[at])
+        for _ in range(steps):
+            state = part.step(state)
+        after[at] = sigmoid(state)
+    return Fates(outcome, mean, log_odds, low, high, period, multiplier, states, after)
+
+
+def limit_range(dynamics: Recursion, p_low: Array, p_high: Array, found: Fates) -> tuple[Array, Array]:
+    """Return the smallest and the largest p that orbits end at, over every p_ref in the intervals.
+
+    Args:
+        dynamics: a recursion; its own p_ref does not enter.
+        p_low: lower ends of the intervals of p_ref, shape (n,).
+        p_high: upper ends, shape (n,).
+        found: the fates of the measured values inside, shape (n,).
+    """
+    ends = [_unique(lambda p: fates(dynamics, p, 0), end) for end in (p_low, p_high)]
+    smallest = np.minimum(np.minimum(ends[0].low, ends[1].low), found.low)
+    largest = np.maximum(np.maximum(ends[0].high, ends[1].high), found.high)
+    between = fates(dynamics, GRID, 0)
+    first, last = np.searchsorted(GRID, p_low, "left"), np.searchsorted(GRID, p_high, "right")
+    slices = np.stack([first, last], axis=-1).ravel()  # reduceat: over [first, last) and what follows, in turn
+    lows = np.minimum.reduceat(np.append(between.low, np.inf), slices)[::2]
+    highs = np.maximum.reduceat(np.append(between.high, -np.inf), slices)[::2]
+    some = first < last
+    return np.where(some, np.minimum(smallest, lows), smallest), np.where(some, np.maximum(largest, highs), largest)
+
+
+def predict_questions(
+    questions: Questions,
+    dynamics: Recursion,
+    steps: int = 50,
+    confidence: float = 0.95,
+    progress: Progress | None = None,
+) -> pl.DataFrame:
+    """Return a table with one row per question, in their order.
+
+    Columns: the id; ``successes`` and ``samples`` (null if only rates were given); ``p_ref`` with its interval
+    ``p_ref_low``, ``p_ref_high``; ``outcome``, one of ``OUTCOMES``; ``p_limit``, where p goes (its mean over a cycle
+    or an irregular orbit), with the interval ``p_limit_low``, ``p_limit_high`` that follows from that of p_ref, and
+    ``log_odds_limit`` (null where there is no single limit); ``orbit_low``, ``orbit_high``, between which p moves in
+    the end; ``period``; ``multiplier`` at the limit (null where it is no interior fixed point); ``stable_states``, the
+    number of stable fixed points; ``p_after_steps``. Intervals are null where no number of samples is known.
+
+    Args:
+        questions: what was measured.
+        dynamics: a recursion; its own p_ref does not enter, every question starts at its own.
+        steps: for ``p_after_steps``, an integer ≥ 0.
+        confidence: level of the intervals, in (0, 1).
+        progress: called with (done, total, what is next).
+
+    Raises:
+        ValueError: for options that are not single numbers, or a confidence out of range.
+    """
+    import polars as pl
+
+    tell: Progress = progress or _silent
+    tell(0, 3, "limits")
+    found = _unique(lambda p: fates(dynamics, p, steps), np.asarray(questions.p_ref))
+    tell(1, 3, "intervals")
+    none = pl.Series([None] * len(questions), dtype=pl.Float64)
+    intervals: dict[str, Any] = dict.fromkeys(("p_ref_low", "p_ref_high", "p_limit_low", "p_limit_high"), none)
+    if questions.samples is not None:
+        low, high = wilson(questions.p_ref, questions.samples, confidence)
+        intervals = dict(zip(intervals, (low, high, *limit_range(dynamics, low, high, found)), strict=True))
+    tell(2, 3, "table")
+    counts = {"successes": questions.successes, "samples": questions.samples}
+    empty = none.cast(pl.Int64)
+    result = pl.DataFrame(
+        {
+            questions.ids.name: questions.ids,
+            **{name: empty if value is None else value for name, value in counts.items()},
+            "p_ref": questions.p_ref,
+            "p_ref_low": intervals["p_ref_low"],
+            "p_ref_high": intervals["p_ref_high"],
+            "outcome": np.array(OUTCOMES)[found.outcome],
+            "p_limit": found.p_limit,
+            "p_limit_low": intervals["p_limit_low"],
+            "p_limit_high": intervals["p_limit_high"],
+            "log_odds_limit": pl.Series(found.log_odds_limit).fill_nan(None),
+            "orbit_low": found.low,
+            "orbit_high": found.high,
+            "period": found.period,
+            "multiplier": pl.Series(found.multiplier).fill_nan(None),
+            "stable_states": found.stable_states,
+            "p_after_steps": found.p_after_steps,
+        }
+    )
+    tell(3, 3, "done")
+    return result
+
+
+def summary(table: pl.DataFrame) -> dict[str, Any]:
+    """Return how many questions have which outcome, and their means, from the table of :func:`predict_questions`."""
+    measured = table["p_limit_low"].null_count() == 0
+    stuck = table.filter(table["outcome"] == "stuck")
+    width = table["p_limit_high"] - table["p_limit_low"]
+    return {
+        "questions": table.height,
+        "outcomes": {name: int((table["outcome"] == name).sum()) for name in OUTCOMES},
+        "several_stable_states": int((table["stable_states"] > 1).sum()),
+        "mean_p_before": table["p_ref"].mean(),
+        "mean_p_limit": table["p_limit"].mean(),
+        "mean_p_after_steps": table["p_after_steps"].mean(),
+        "median_interval_width": width.median() if measured else None,
+        "stuck_p_ref_high": stuck["p_ref_high"].max() if measured and stuck.height else None,
+        "stuck_p_limit_high": stuck["p_limit_high"].max() if measured and stuck.height else None,
+    }
+
+
+def _silent(done: int, total: int, what: str) -> None:
+    pass
+
+
+def _unique(compute: Callable[[Array], Fates], p_ref: Array) -> Fates:
+    """The fates of every p_ref, computed once for each different one: k of n has few values."""
+    values, inverse = np.unique(p_ref, return_inverse=True)
+    found = compute(values)
+    return Fates(**{field.name: getattr(found, field.name)[inverse] for field in dataclasses.fields(Fates)})
