@@ -26,8 +26,9 @@ quiet: Any = np.errstate(all="ignore")
 branch that ``where`` does not take may be 0/0. NaN cannot come in: arguments are checked by ``require``."""
 
 
-def _is_numpy(value: Any) -> bool:
-    return isinstance(value, np.ndarray | np.generic | float | int | bool | list | tuple) or value is None
+def _is_foreign(value: Any) -> bool:
+    """Whether the value is an array of a library other than NumPy."""
+    return hasattr(value, "dtype") and hasattr(value, "shape") and not isinstance(value, np.ndarray | np.generic)
 
 
 def namespace(*values: Array) -> Any:
@@ -36,19 +37,17 @@ def namespace(*values: Array) -> Any:
     Raises:
         ValueError: if arrays of two libraries are mixed.
     """
-    foreign = [v for v in values if not _is_numpy(v)]
+    foreign = [v for v in values if _is_foreign(v)]
     if not foreign:
         return np
-    from array_api_compat import (
-        array_namespace,
-    )  # only needed, and only installed, beside another array library
+    from array_api_compat import array_namespace  # only needed, and only installed, beside another array library
 
+    own = [v for v in values if isinstance(v, np.ndarray)]
     try:
-        own = [v for v in values if isinstance(v, np.ndarray)]
         return array_namespace(*foreign, *own)
-    except TypeError as error:
-        kinds = ", ".join(sorted({type(v).__name__ for v in values if hasattr(v, "shape")}))
-        raise ValueError(f"arguments must be arrays of one library, got {kinds}: {error}") from None
+    except TypeError:
+        kinds = " and ".join(sorted({f"{type(v).__module__}.{type(v).__name__}" for v in (*foreign, *own)}))
+        raise ValueError(f"arguments must be arrays of one library, got {kinds}") from None
 
 
 def as_arrays(*values: Array, beside: Any = None) -> tuple[Any, ...]:
@@ -67,14 +66,17 @@ def as_arrays(*values: Array, beside: Any = None) -> tuple[Any, ...]:
     dtype = xp.float32 if single else xp.float64
     if xp is np:
         return (xp, *(np.asarray(v, dtype=dtype) for v in values))
-    device = next(v.device for v in arrays if not _is_numpy(v))
+    device = next(v.device for v in arrays if _is_foreign(v))
     return (xp, *(xp.asarray(v, dtype=dtype, device=device) for v in values))
 
 
 def option(value: Any) -> Any:
     """Normalise an option on its way in: lists and 0-d NumPy values become arrays and Python numbers."""
     if isinstance(value, list | tuple):
-        value = np.asarray(value)
+        try:
+            value = np.asarray(value)
+        except ValueError:  # ragged: for ``require`` to refuse
+            return value
     if isinstance(value, np.ndarray | np.generic) and value.ndim == 0:
         return value.item()
     return value
@@ -83,20 +85,26 @@ def option(value: Any) -> Any:
 def require(name: str, value: Any, allowed: str, test: Callable[[Any], Any]) -> None:
     """Raise ValueError naming the argument, the first offending value and what is allowed; NaN never passes.
 
-    ``test`` gets the value as an array and returns where it is right.
+    ``test`` gets the value as an array of real numbers and returns where it is right.
     """
-    try:
-        array = value if not _is_numpy(value) else np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be {allowed}, got {value!r}") from None
+    refusal = f"{name} must be {allowed}, got {value!r}"
+    if _is_foreign(value):
+        array = value
+    else:
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            raise ValueError(refusal) from None
+        if array.dtype.kind not in "fiu":
+            raise ValueError(refusal)
     xp = namespace(array)
-    good = xp.asarray(test(array))
+    with np.errstate(invalid="ignore"):
+        good = xp.asarray(test(array))
     if bool(xp.all(good)):
         return
     if array.ndim == 0:
-        raise ValueError(f"{name} must be {allowed}, got {value!r}")
-    wrong = xp.reshape(xp.astype(~good, xp.int8), (-1,))
-    where = int(xp.argmax(wrong))
+        raise ValueError(refusal)
+    where = int(xp.argmax(xp.reshape(xp.astype(~good, xp.int8), (-1,))))
     first = float(xp.reshape(array, (-1,))[where])
     index = tuple(int(i) for i in np.unravel_index(where, tuple(array.shape)))
     raise ValueError(f"{name} must be {allowed}, got {first!r} at index {index}")

@@ -7,7 +7,7 @@ import functools
 import itertools
 from typing import Any, Literal
 
-from grpo_dynamics.arrays import Array, as_arrays, option, quiet, require, require_choice
+from grpo_dynamics.arrays import Array, as_arrays, batch_shape, option, quiet, require, require_choice
 from grpo_dynamics.normalization import PLACEMENTS, EpsPlacement, Normalization, require_group_size
 
 
@@ -51,6 +51,7 @@ class FiniteGroup(Normalization):
         require_choice("eps_placement", self.eps_placement, PLACEMENTS)
         require_choice("ddof", self.ddof, (0, 1))
         require_choice("silent_groups", self.silent_groups, ("keep", "drop"))
+        batch_shape(self)
 
     def gap(self, log_odds: Array) -> Array:
         return self._evaluate(log_odds, rate=False)[0]

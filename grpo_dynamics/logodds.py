@@ -6,7 +6,7 @@ can lie at L = L_ref + 316/beta, so p and 1 - p are outputs, never the state.
 
 from __future__ import annotations
 
-from grpo_dynamics.arrays import Array, as_arrays, quiet
+from grpo_dynamics.arrays import Array, as_arrays, quiet, require
 
 
 @quiet
@@ -16,9 +16,13 @@ def logit(p: Array) -> Array:
     Args:
         p: probability in [0, 1], any shape; 0 and 1 give -inf and inf.
 
+    Raises:
+        ValueError: for p outside [0, 1] or NaN.
+
     >>> print(logit(0.2).round(6))
     -1.386294
     """
+    require("p", p, "a probability between 0 and 1", lambda x: (x >= 0) & (x <= 1))
     xp, p = as_arrays(p)
     middle = xp.abs(p - 0.5) < 0.25
     # 2p - 1 is exact for p in [1/4, 3/4] (Sterbenz), where the difference of logarithms would cancel

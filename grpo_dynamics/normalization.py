@@ -13,6 +13,7 @@ import abc
 import dataclasses
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 from grpo_dynamics.arrays import Array, as_arrays, option, quiet, require, require_choice
@@ -48,11 +49,19 @@ class Normalization(abc.ABC):
 
     def positive(self, log_odds: Array) -> Array:
         """Return w⁺, the expected advantage of a success."""
-        return complement(log_odds) * self.gap(log_odds)
+        return self._weight(log_odds, complement)
 
     def negative(self, log_odds: Array) -> Array:
         """Return w⁻, minus the expected advantage of a failure."""
-        return sigmoid(log_odds) * self.gap(log_odds)
+        return self._weight(log_odds, sigmoid)
+
+    @quiet
+    def _weight(self, log_odds: Array, share: Callable[[Array], Array]) -> Array:
+        xp, log_odds = as_arrays(log_odds, beside=self)
+        gap = self.gap(log_odds)
+        inner = xp.where(xp.abs(log_odds) < 700, log_odds, 700 * xp.sign(log_odds))
+        # where Ω overflows, share · Ω is 0 · inf: its value at |L| = 700 is the limit to any precision
+        return xp.where(xp.isinf(gap), share(inner) * self.gap(inner), share(log_odds) * gap)[()]
 
     def steepest(self) -> tuple[Array, Array]:
         """Return where dΩ/dL is largest and that value: above it, β alone makes the map a contraction.

@@ -32,6 +32,7 @@ def stability_bound(log_odds: Array, normalization: Normalization | None = None,
     >>> print(round(float(stability_bound(logit(0.01), Whitened(eps=1e-4))), 3))
     4.851
     """
+    require("log_odds", log_odds, "a number, not NaN", lambda x: x == x)
     require("alpha", alpha, "between 0 and 1", lambda x: (x >= 0) & (x <= 1))
     normalization = Whitened() if normalization is None else normalization
     xp, slope, alpha = as_arrays(normalization.gap_slope(log_odds), alpha)
@@ -64,6 +65,7 @@ def rising_bound(dynamics: Recursion, log_odds: Array) -> Array:
         dynamics: a recursion.
         log_odds: the present L_{n−1}, broadcasts with the options.
     """
+    require("log_odds", log_odds, "a number, not NaN", lambda x: x == x)
     xp, log_odds, p_ref, alpha = as_arrays(log_odds, dynamics.p_ref, dynamics.alpha, beside=dynamics)
     pull = alpha * (log_odds - logit(p_ref))
     rises = pull <= 0

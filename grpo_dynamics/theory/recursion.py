@@ -59,6 +59,7 @@ class Recursion:
         Args:
             log_odds: L_{n−1} in [-inf, inf], broadcasts with the options.
         """
+        require("log_odds", log_odds, "a number, not NaN", lambda x: x == x)
         return self._stepper(log_odds)(as_arrays(log_odds, beside=self)[1])[()]
 
     def _stepper(self, log_odds: Array) -> Callable[[Array], Array]:
