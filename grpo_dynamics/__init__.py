@@ -3,6 +3,8 @@
 A variant of GRPO is a reward normalisation, a KL anchor and a KL estimator; its dynamics live in log-odds.
 """
 
+from typing import Any
+
 from grpo_dynamics.finite_group import FiniteGroup
 from grpo_dynamics.logodds import logit, sigmoid
 from grpo_dynamics.normalization import MeanOnly, Normalization, Whitened
@@ -61,3 +63,11 @@ __all__ = [
     "two_kl",
     "two_kl_dr_grpo",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "symbolic":  # brings sympy: only when it is asked for
+        import importlib
+
+        return importlib.import_module("grpo_dynamics.symbolic")
+    raise AttributeError(f"module 'grpo_dynamics' has no attribute {name!r}")

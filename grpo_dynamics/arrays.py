@@ -53,14 +53,15 @@ def namespace(*values: Array) -> Any:
 def as_arrays(*values: Array, beside: Any = None) -> tuple[Any, ...]:
     """Return ``(xp, *arrays)``: the values as arrays of one namespace, floating dtype and device.
 
-    float32 arrays stay float32 unless a float64 array is among them; everything else becomes float64.
+    float32 arrays stay float32 unless a float64 array is among them; everything else becomes float64. Numbers, NumPy's
+    scalars among them, have no say.
 
     Args:
         values: what to convert.
         beside: a frozen dataclass of options whose arrays have a say in the namespace, dtype and device as well.
     """
     others = [v for _, v in fields(beside) if hasattr(v, "shape")] if beside is not None else []
-    arrays = [v for v in (*values, *others) if hasattr(v, "dtype")]
+    arrays = [v for v in (*values, *others) if hasattr(v, "dtype") and not isinstance(v, np.generic)]
     xp = namespace(*values, *others)
     single = bool(arrays) and all(v.dtype == xp.float32 for v in arrays)
     dtype = xp.float32 if single else xp.float64
@@ -126,13 +127,13 @@ def fields(options: Any) -> Iterator[tuple[str, Any]]:
             yield field.name, value
 
 
-def batch_shape(options: Any) -> tuple[int, ...]:
-    """Return the common shape of all options of a frozen dataclass.
+def batch_shape(options: Any, **more: Any) -> tuple[int, ...]:
+    """Return the common shape of all options of a frozen dataclass, and of further named values.
 
     Raises:
         ValueError: if the shapes do not broadcast; the message names each.
     """
-    shapes = {name: tuple(v.shape) for name, v in fields(options) if hasattr(v, "shape")}
+    shapes = {name: tuple(v.shape) for name, v in (*fields(options), *more.items()) if hasattr(v, "shape")}
     try:
         return np.broadcast_shapes(*shapes.values())
     except ValueError:

@@ -187,7 +187,7 @@ class Whitened(Normalization):
         beta = xp.where(exists, beta, beta / ratio)  # the double root at the cusp
         tan = xp.tan(xp.acos(-xp.where(ratio < 1, ratio, 1.0)) / 3)  # cos θ and cos(θ − 2π/3) from the tangent
         cos = 1 / (root * beta * xp.sqrt(1 + tan * tan))
-        high = xp.asinh(xp.sqrt((2 * cos - 1) / four - 1))  # w = 2 w_m cos θ and sinh² y = (w − 1)/4ε − 1
+        high = xp.asinh(xp.sqrt(2 * cos - 1 - four) / xp.sqrt(four))  # w = 2 w_m cos θ and sinh² y = (w − 1)/4ε − 1
         square = ((math.sqrt(3) * tan - 1) * cos - 1) / four - 1
         squared, least = beta * beta, 1e-8 + 0.0 * beta
         square = xp.maximum(square, squared)

@@ -186,7 +186,7 @@ def _golden_table(judged: pl.DataFrame) -> str:
 
 def _page(judged: pl.DataFrame, blocks: list[str], facts: dict[str, Any]) -> str:
     tally = " ".join(
-        f'<span class="verdict {_COLOURS[verdict]}">{number} {verdict}</span>'
+        f'<span class="verdict {_COLOURS[verdict] if number else "data"}">{number} {verdict}</span>'
         for verdict, number in goldens.counts(judged).items()
     )
     template = files("paper_figures").joinpath("page.html").read_text(encoding="utf-8")

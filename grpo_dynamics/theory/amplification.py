@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from grpo_dynamics.arrays import Array, as_arrays, batch_shape, quiet, require
+from grpo_dynamics.arrays import Array, as_arrays, batch_shape, option, quiet, require
 from grpo_dynamics.logodds import bernoulli_variance, logit
 from grpo_dynamics.normalization import Normalization, Whitened
-from grpo_dynamics.theory.recursion import Recursion
+from grpo_dynamics.theory.recursion import Recursion, require_recursion
 
 
 @quiet
@@ -51,8 +51,8 @@ def contraction_bound(normalization: Normalization | None = None, alpha: Array =
     """
     require("alpha", alpha, "between 0 and 1", lambda x: (x >= 0) & (x <= 1))
     normalization = Whitened() if normalization is None else normalization
-    _, steepest, alpha = as_arrays(normalization.steepest()[1], alpha)
-    return (steepest / alpha)[()]
+    xp, steepest, alpha = as_arrays(normalization.steepest()[1], alpha)
+    return xp.where(alpha > 0, steepest / alpha, xp.inf)[()]
 
 
 @quiet
@@ -65,6 +65,7 @@ def rising_bound(dynamics: Recursion, log_odds: Array) -> Array:
         dynamics: a recursion.
         log_odds: the present L_{n−1}, broadcasts with the options.
     """
+    require_recursion(dynamics)
     require("log_odds", log_odds, "a number, not NaN", lambda x: x == x)
     xp, log_odds, p_ref, alpha = as_arrays(log_odds, dynamics.p_ref, dynamics.alpha, beside=dynamics)
     pull = alpha * (log_odds - logit(p_ref))
@@ -76,7 +77,7 @@ def amplifies_v1(beta: Array, p_ref: Array, eps: Array = 1e-5) -> Array:
     """Return whether the sufficient condition of the paper's first versions promises p* > p_ref.
 
     p_ref ≤ 1/2, or β·cosh²(1/(2β√(1/4+ε))) ≥ p_ref(1−p_ref)(2p_ref−1) / (2[p_ref(1−p_ref)+ε]^{3/2}). Version 4 proves
-    p* > p_ref without any condition; this one can fail only for p_ref > 0.9564. [2503.06639v1-v3, Thm 3]
+    p* > p_ref without any condition; this one can fail only for p_ref > 0.9563. [2503.06639v1-v3, Thm 3]
     """
     smoothing = Whitened(eps).eps
     options = Recursion(beta, p_ref)  # checks the values
@@ -137,6 +138,7 @@ def design(target: Array, p_ref: Array, normalization: Normalization | None = No
     """
     require("target", target, "a probability strictly between 0 and 1", lambda x: (x > 0) & (x < 1))
     options = Recursion(1.0, p_ref, Whitened() if normalization is None else normalization, alpha)
+    batch_shape(options, target=option(target))
     xp, target, p_ref, alpha = as_arrays(target, options.p_ref, options.alpha, beside=options)
     log_odds = logit(target)
     distance = log_odds - logit(p_ref)
@@ -154,11 +156,11 @@ def design(target: Array, p_ref: Array, normalization: Normalization | None = No
 def stable_betas(
     p_ref: float, normalization: Normalization | None = None, alpha: float = 1.0
 ) -> list[tuple[float, float]]:
-    """Return the intervals of β on which the lowest fixed point is stable, descending; the first ends at inf.
+    """Return the intervals of β on which the fixed point of the branch from p_ref is stable; the first ends at inf.
 
     Along the curve of fixed points, L > L_ref with αβ = Ω(L)/(L − L_ref), the multiplier is (1−α) + α·κ with
     κ = (L − L_ref)·Ω'/Ω: it depends on L alone. The branch starts at p_ref (β = ∞) and ends at its first fold, κ = 1;
-    it is unstable between flips, κ = −(2−α)/α. Below the fold the orbit jumps to the branch near p = 1.
+    it is unstable between flips, κ = −(2−α)/α. The branch near p = 1, beyond the second fold, is not listed.
 
     Args:
         p_ref: one success probability in (0, 1).

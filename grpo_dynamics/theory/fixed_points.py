@@ -27,7 +27,7 @@ from grpo_dynamics.arrays import (
 )
 from grpo_dynamics.logodds import complement, logit, sigmoid
 from grpo_dynamics.normalization import Normalization, log_odds_limit
-from grpo_dynamics.theory.recursion import Recursion
+from grpo_dynamics.theory.recursion import Recursion, require_recursion
 
 
 class Status(enum.IntEnum):
@@ -99,6 +99,7 @@ def fixed_points(dynamics: Recursion) -> FixedPoints:
     >>> print(fp.count, fp.p.round(4), fp.stable)
     3 [0.6813 0.9347 1.    ] [ True False  True]
     """
+    require_recursion(dynamics)
     shape = batch_shape(dynamics)
     xp, beta = as_arrays(dynamics.beta, beside=dynamics)
     slots = (max(3, 2 + len(dynamics.normalization.turns())), *shape)
@@ -135,10 +136,13 @@ def _solve_block(dynamics: Recursion, size: int) -> tuple[Array, Array, Array, A
             continue
         part = take(dynamics.normalization, (size,), at)
         d, converged = _newton(part, pull[at], anchor[at], low[at], high[at], i)
+        beyond = xp.isinf(high[at]) & (i == 2)  # a fixed point that exists, and overflows
+        d, converged = xp.where(beyond, xp.inf, d), converged | beyond
         root, share = anchor[at] + d, alpha[at] if alpha.ndim else alpha
         target = count[at] * size + at
         log_odds[target] = root
-        multiplier[target] = 1 - share + share * d * part.gap_and_rate(root)[1]  # Ω/(αβ) = d
+        rate = part.gap_and_rate(root)[1]
+        multiplier[target] = 1 - share + xp.where(beyond, 0.0, share * d * rate)  # Ω/(αβ) = d
         if not xp.all(converged):
             status[at[~converged]] = int(Status.NOT_CONVERGED)
         count = count + present
@@ -158,12 +162,12 @@ def _intervals(
         degenerate: on a fold as far as this precision can tell. A double root is listed in a bracket of no width, in
         the rising interval beside its fold.
     """
-    xp, pull, anchor, *folds = as_arrays(pull, anchor, *normalization.folds(pull))
+    ends = normalization.gap(0.0), normalization.gap(float("inf"))
+    xp, pull, anchor, smallest, largest, *folds = as_arrays(pull, anchor, *ends, *normalization.folds(pull))
     tiny = xp.finfo(pull.dtype).eps
     for i in range(1, len(folds)):  # two equal folds do not exist: b misses the piece of the slope between them
         folds[i] = xp.where(folds[i] - folds[i - 1] > 30 * tiny**0.5 * folds[i], folds[i], folds[i - 1])
-    least, most = normalization.gap(0.0) / pull, normalization.gap(xp.inf) / pull
-    bounded = most < xp.inf
+    least, most, bounded = smallest / pull, largest / pull, (largest < xp.inf) & (pull > 0)
     limit = log_odds_limit(xp, pull.dtype)
     negative, degenerate = pull < 0, pull < 0
     knots, signs, doubles = [least], [negative], [negative]

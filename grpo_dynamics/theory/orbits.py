@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
+import itertools
 import math
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 from grpo_dynamics.arrays import Array, as_arrays, batch_shape, flat, map_options, option, require, take
 from grpo_dynamics.logodds import logit, sigmoid
 from grpo_dynamics.theory.fixed_points import fixed_points
-from grpo_dynamics.theory.recursion import Recursion
+from grpo_dynamics.theory.recursion import Recursion, require_recursion
 
 LONGEST_PERIOD = 64
 """Longest cycle that :func:`limit` recognises."""
@@ -31,11 +33,11 @@ class LimitKind(enum.IntEnum):
     def meaning(self) -> str:
         """One line in plain words."""
         return {
-            LimitKind.UNDECIDED: "still moving slowly after all steps",
+            LimitKind.UNDECIDED: "has not settled after all steps",
             LimitKind.FIXED_POINT: "settles at a fixed point",
             LimitKind.CYCLE: "oscillates in a cycle",
             LimitKind.ONE: "goes to p = 1",
-            LimitKind.IRREGULAR: "keeps wandering without a period",
+            LimitKind.IRREGULAR: "keeps wandering: neighbouring orbits drift apart",
         }[self]
 
 
@@ -67,31 +69,37 @@ class Limit:
 def limit(dynamics: Recursion, p0: Array | None = None, max_steps: int = 20_000) -> Limit:
     """Return where the orbit from p0 goes.
 
-    An orbit counts as settled when it comes within 1e-8 of a stable fixed point, as a cycle when it returns to within
-    1e-10 after at most 64 steps and the multipliers along the cycle multiply to less than 1 in size (Brent's method).
+    A fixed point is recognised long before the orbit is there, so slow convergence costs nothing: either the map rises
+    from the state all the way to the next fixed point ahead (the orbit then walks there), or it contracts on the
+    interval around a stable fixed point that reaches to the state (Banach). A cycle is recognised when the orbit has
+    returned after at most 64 steps, much closer than the cycle is wide. What is left is irregular if its Lyapunov
+    exponent is positive, else undecided.
 
     Args:
         dynamics: a recursion, any shape.
-        p0: where to start, in (0, 1); p_ref if not given.
+        p0: where to start, in (0, 1), broadcasts with the options; p_ref if not given.
         max_steps: when to give up.
 
+    Raises:
+        ValueError: for a p0 or max_steps out of range.
+
     >>> found = limit(Recursion(beta=5.0, p_ref=1e-3))
-    >>> LimitKind(found.kind).name, int(found.period)
-    ('CYCLE', 2)
+    >>> print(LimitKind(found.kind).name, found.period)
+    CYCLE 2
     """
+    require_recursion(dynamics)
     p0 = dynamics.p_ref if p0 is None else option(p0)
     require("p0", p0, "a probability strictly between 0 and 1", lambda x: (x > 0) & (x < 1))
     if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
         raise ValueError(f"max_steps must be an integer >= 1, got {max_steps!r}")
-    shape = np.broadcast_shapes(batch_shape(dynamics), tuple(getattr(p0, "shape", ())))
+    shape = batch_shape(dynamics, p0=p0)
     size = math.prod(shape)
     xp, start = as_arrays(logit(p0), beside=dynamics)
     options = map_options(dynamics, lambda array: flat(xp.broadcast_to(array, shape)))
-    state = xp.reshape(xp.broadcast_to(start, shape), (-1,)) + 0.0
-    points = fixed_points(options)
-    targets = xp.where(points.stable, points.log_odds, xp.nan)
-    targets = xp.broadcast_to(xp.reshape(targets, (targets.shape[0], -1)), (targets.shape[0], size))
+    points = fixed_points(options).log_odds
+    points = xp.broadcast_to(xp.reshape(points, (points.shape[0], -1)), (points.shape[0], size))
     place: dict[str, Any] = {"device": start.device}
+    state = xp.reshape(xp.broadcast_to(start, shape), (size,)) + 0.0
     out = _Records(
         kind=xp.zeros((size,), dtype=xp.int8, **place),
         period=xp.zeros((size,), dtype=xp.int64, **place),
@@ -101,7 +109,7 @@ def limit(dynamics: Recursion, p0: Array | None = None, max_steps: int = 20_000)
         steps=xp.full((size,), max_steps, dtype=xp.int64, **place),
     )
     with np.errstate(all="ignore"):
-        _follow(xp, options, state, targets, out, max_steps)
+        _follow(xp, options, state, points, out, max_steps)
     return Limit(**{f.name: xp.reshape(getattr(out, f.name), shape)[()] for f in dataclasses.fields(Limit)})
 
 
@@ -115,40 +123,71 @@ class _Records:
     steps: Array
 
 
-def _follow(xp: Any, options: Recursion, state: Array, targets: Array, out: _Records, max_steps: int) -> None:
-    """Iterate in chunks; elements that are decided leave."""
+def _follow(xp: Any, options: Recursion, state: Array, points: Array, out: _Records, max_steps: int) -> None:
+    """Iterate in chunks, short ones first; elements that are decided leave."""
     size = state.shape[0]
     at = xp.arange(size, device=state.device)  # which elements still run
-    done = 0
-    while done < max_steps and at.shape[0] > 0:
+    growth = xp.zeros_like(state)  # Σ log|multiplier| since half of the steps
+    done, counted = 0, 0
+    for chunk in itertools.chain((0, 2, 6, 24, 96), itertools.repeat(4 * LONGEST_PERIOD)):
+        steps = min(chunk, max_steps - done)
         part = take(options, (size,), at) if at.shape[0] < size else options
-        steps = min(2 * LONGEST_PERIOD, max_steps - done)
-        orbit = part.iterate(steps, log_odds0=state).log_odds
-        state = orbit[-1, ...]
-        done += steps
-        goal = targets[:, at]
-        distance = xp.where(xp.isnan(goal), xp.inf, xp.abs(state - goal))
-        nearest = xp.max(xp.where(distance == xp.min(distance, axis=0), goal, -xp.inf), axis=0)
-        near = xp.abs(state - nearest) <= 1e-8 * (1 + xp.abs(nearest))
-        one = xp.isinf(state) & (state > 0) | (part.alpha == 0) & (xp.abs(state) < xp.inf)
+        orbit = part._run(xp, state, steps)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        state, done = orbit[-1, ...], done + steps
+        goal = _destination(xp, part, state, points[:, at])
+        settled = ~xp.isnan(goal)
         period, low, high = _period(xp, part, orbit)
-        cycle = ~near & ~one & (period > 1)
+        cycle = ~settled & (period > 1)
+        if done > max_steps // 2:
+            counted += steps
+            growth = growth + xp.sum(xp.log(xp.abs(part.multiplier(orbit[:steps, ...]))), axis=0)
         last = done >= max_steps
-        leaves = near | one | cycle | last
+        leaves = settled | cycle | last
         here = at[leaves]
-        kind = xp.where(near, int(LimitKind.FIXED_POINT), xp.where(one, int(LimitKind.ONE), int(LimitKind.CYCLE)))
-        wanders = xp.where(high - low > 1e-6, int(LimitKind.IRREGULAR), int(LimitKind.UNDECIDED))
-        kind = xp.where(near | one | cycle, kind, wanders)
-        settled = xp.where(near | one, 1, period)
-        final = xp.where(near, nearest, state)
-        final = xp.where(one, xp.inf, final)
-        out.kind[here] = xp.astype(kind[leaves], xp.int8)
-        out.period[here] = xp.astype(settled[leaves], xp.int64)
-        out.log_odds[here] = final[leaves]
-        out.low[here] = xp.where(near | one, final, low)[leaves]
-        out.high[here] = xp.where(near | one, final, high)[leaves]
+        kind = xp.where(xp.isinf(goal), int(LimitKind.ONE), int(LimitKind.FIXED_POINT))
+        drifts = growth > 0.005 * counted
+        other = xp.where(drifts & last, int(LimitKind.IRREGULAR), int(LimitKind.UNDECIDED))
+        kind = xp.where(settled, kind, xp.where(cycle, int(LimitKind.CYCLE), other))
+        for record, value in (
+            (out.kind, xp.astype(kind, xp.int8)),
+            (out.period, xp.where(settled, 1, xp.where(cycle, period, 0))),
+            (out.log_odds, xp.where(settled, goal, state)),
+            (out.low, xp.where(settled, goal, low)),
+            (out.high, xp.where(settled, goal, high)),
+        ):
+            record[here] = value[leaves]
         out.steps[here] = done
-        state, at = state[~leaves], at[~leaves]
+        state, growth, at = state[~leaves], growth[~leaves], at[~leaves]
+        if at.shape[0] == 0:
+            return
+
+
+def _destination(xp: Any, dynamics: Recursion, state: Array, points: Array) -> Array:
+    """The fixed point, or inf, to which the orbit provably goes from here; NaN where neither argument applies."""
+    turns = [t for t in as_arrays(*dynamics.normalization.turns(), beside=dynamics)[1:]]
+
+    def least_and_most(low: Array, high: Array) -> tuple[Array, Array]:
+        """Smallest and largest multiplier on [low, high]: at an end, or where dΩ/dL turns."""
+        inner = [xp.minimum(xp.maximum(sign * t + 0.0 * low, low), high) for t in turns for sign in (-1.0, 1.0)]
+        values = [dynamics.multiplier(x) for x in (low, high, *inner)]
+        return functools.reduce(xp.minimum, values), functools.reduce(xp.maximum, values)
+
+    # the map rises from the state to the next fixed point in the direction of the step: a monotone walk
+    known = ~xp.isnan(points)
+    above = xp.min(xp.where(known & (points > state), points, xp.inf), axis=0)
+    below = xp.max(xp.where(known & (points < state), points, -xp.inf), axis=0)
+    ahead = xp.where(dynamics.step(state) > state, above, below)
+    least, _ = least_and_most(xp.minimum(state, ahead), xp.maximum(state, ahead))
+    walks = (least >= 0) & (ahead > -xp.inf)
+
+    # the map contracts around the nearest fixed point as far as the state
+    gap = xp.where(known, xp.abs(points - state), xp.inf)
+    nearest = xp.max(xp.where((gap == xp.min(gap, axis=0)) & known, points, -xp.inf), axis=0)
+    reach = xp.abs(state - nearest)
+    least, most = least_and_most(nearest - reach, nearest + reach)
+    contracts = xp.isfinite(nearest) & (least > -1) & (most < 1)
+    there = xp.where(xp.isinf(state), state, xp.nan)
+    return xp.where(contracts, nearest, xp.where(walks, ahead, there))
 
 
 def _period(xp: Any, dynamics: Recursion, orbit: Array) -> tuple[Array, Array, Array]:
@@ -156,11 +195,14 @@ def _period(xp: Any, dynamics: Recursion, orbit: Array) -> tuple[Array, Array, A
     last = orbit[-1, ...]
     low, high, product = last, last, xp.ones_like(last)
     period = xp.zeros(last.shape, dtype=xp.int64, device=last.device)
+    close = 3 * xp.finfo(last.dtype).eps ** (2 / 3)
     for k in range(1, min(LONGEST_PERIOD, orbit.shape[0] - 1) + 1):
         running = period == 0
         product = product * dynamics.multiplier(orbit[-k, ...])
         low = xp.where(running, xp.minimum(low, orbit[-k, ...]), low)
         high = xp.where(running, xp.maximum(high, orbit[-k, ...]), high)
-        back = xp.abs(last - orbit[-1 - k, ...]) <= 1e-10 * (1 + xp.abs(last))
-        period = xp.where(running & back & (xp.abs(product) < 1), k, period)
+        back = xp.abs(last - orbit[-1 - k, ...])
+        # what is left to go, back/(1 − |product|), is small beside the width: no fixed point approached slowly
+        found = (back <= close * (1 + xp.abs(last))) & (back < 0.01 * (1 - xp.abs(product)) * (high - low))
+        period = xp.where(running & found, k, period)
     return period, low, high

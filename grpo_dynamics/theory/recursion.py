@@ -102,10 +102,12 @@ class Recursion:
         if log_odds0 is None:
             p0 = self.p_ref if p0 is None else option(p0)
             require("p0", p0, "a probability strictly between 0 and 1", lambda x: (x > 0) & (x < 1))
+            batch_shape(self, p0=p0)
             log_odds0 = logit(p0)
         else:
             log_odds0 = option(log_odds0)
             require("log_odds0", log_odds0, "a number, not NaN", lambda x: x == x)
+            batch_shape(self, log_odds0=log_odds0)
         xp, state = as_arrays(log_odds0, beside=self)
         with np.errstate(all="ignore"):
             return Trajectory(self._run(xp, state, n))
@@ -136,6 +138,12 @@ class Trajectory:
     def one_minus_p(self) -> Array:
         """Failure probabilities, exact where p rounds to 1."""
         return complement(self.log_odds)
+
+
+def require_recursion(dynamics: Any) -> None:
+    """Raise ValueError unless the argument is a Recursion."""
+    if not isinstance(dynamics, Recursion):
+        raise ValueError(f"dynamics must be a Recursion such as grpo(beta=1.0, p_ref=0.2), got {dynamics!r}")
 
 
 def grpo(beta: Array, p_ref: Array, eps: Array = 1e-5) -> Recursion:

@@ -392,6 +392,23 @@ def test_groups_that_drop_silent_groups_can_have_four():
         np.testing.assert_allclose(found.log_odds[:, i], one.log_odds, rtol=1e-12)
 
 
+def test_four_fixed_points():
+    """The example of docs/paper.md: each solves L = L_ref + Ω/β, and stability alternates."""
+    group = gd.FiniteGroup(1024, eps=1.0, eps_placement="variance", ddof=1, silent_groups="drop")
+    found = gd.fixed_points(gd.Recursion(0.0217, gd.sigmoid(-41.5), group))
+    assert (found.count, found.status) == (4, gd.Status.OK)
+    np.testing.assert_allclose(found.log_odds, [-0.256, 1.579, 4.179, 5.628], atol=6e-4)
+    np.testing.assert_array_equal(found.stable, [True, False, True, False])
+    np.testing.assert_allclose(found.log_odds, -41.5 + group.gap(found.log_odds) / 0.0217, rtol=1e-12)
+
+
+def test_the_ends_of_the_floats():
+    """ε that almost vanishes still bounds Ω; β so small that the fixed point overflows still has it."""
+    assert gd.fixed_points(gd.grpo(1.0, 0.2, np.array([1e-200, 1e-300, 5e-324]))).count.tolist() == [3, 3, 3]
+    found = gd.fixed_points(gd.grpo(1e-307, 0.2))
+    assert (found.count, found.status, found.log_odds[0], found.stable[0]) == (1, gd.Status.OK, np.inf, True)
+
+
 def test_options_are_not_changed():
     beta, p_ref, eps = np.geomspace(0.1, 10, 50), np.linspace(0.1, 0.9, 50), np.geomspace(1e-6, 0.1, 50)
     before = [a.copy() for a in (beta, p_ref, eps)]
