@@ -31,7 +31,7 @@ class FiniteGroup(Normalization):
     Raises:
         ValueError: for G < 2 or not an integer, ε < 0, ddof not 0 or 1, an unknown placement or silent_groups.
 
-    Source: derived in docs/notebooks/finite_groups; cf. [2510.13651], [2607.00152].
+    Source: derived in docs/notebooks/7_finite_groups; cf. [2510.13651], [2607.00152].
 
     >>> print(round(float(FiniteGroup(8).gap(0.0)), 5))
     1.85566

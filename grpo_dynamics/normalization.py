@@ -175,7 +175,7 @@ class Whitened(Normalization):
 
     @quiet
     def folds(self, beta: Array) -> tuple[Array, ...]:
-        """Closed form: w = 1 + 4ε cosh²(L/2) solves 4εβ²w³ − w + 1 + 4ε = 0 (ε inside the root) [ours, notebook 6]."""
+        """Closed form: w = 1 + 4ε cosh²(L/2) solves 4εβ²w³ − w + 1 + 4ε = 0 (notebook 6_bifurcations)."""
         if self.eps_placement == "std":
             return super().folds(beta)
         xp, beta, eps = as_arrays(beta, self.eps)

@@ -156,6 +156,6 @@ def test_a_nan_state_is_refused():
 
 
 def test_padding_stays_visible():
-    """Fixed points are padded with NaN, so what is a function of a state alone hands NaN on, and never turns it into a number."""
+    """Fixed points are padded with NaN: a function of a state hands it on, and never makes a number of it."""
     for value in (gd.sigmoid(NAN), gd.Whitened().gap(NAN), gd.FiniteGroup(8).gap(NAN), gd.Whitened().gap_slope(NAN)):
         assert np.isnan(value)

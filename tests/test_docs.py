@@ -1,5 +1,6 @@
 """What README and docs show is run: every command succeeds, and every link to a file leads somewhere."""
 
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -28,7 +29,7 @@ def test_a_shown_command_succeeds(argv, tmp_path, monkeypatch, capsys):
         (tmp_path / name).write_bytes(questions)
     assert not main(argv)
     assert capsys.readouterr().out
-    for option, file in zip(argv, argv[1:], strict=False):
+    for option, file in itertools.pairwise(argv):
         if option in ("--out", "--plot"):
             assert (tmp_path / file).exists()
 

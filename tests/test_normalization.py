@@ -183,7 +183,7 @@ def test_steepest_is_the_maximum_of_the_slope(eps, placement):
     slopes = gd.Whitened(eps, placement).gap_slope(where + np.linspace(-3, 3, 2001))
     assert slopes.max() <= steepest * (1 + 4 * ROUNDING * 4)
     if placement == "variance":
-        # max B = 1/(3√(3ε)(1+4ε)), at p(1−p) = 2ε/(1+12ε)  [theory.md §3]
+        # max B = 1/(3√(3ε)(1+4ε)), at p(1−p) = 2ε/(1+12ε)
         assert steepest == pytest.approx(1 / (3 * np.sqrt(3 * eps) * (1 + 4 * eps)), rel=1e-13)
         assert gd.logodds.bernoulli_variance(where) == pytest.approx(2 * eps / (1 + 12 * eps), rel=1e-12)
 
@@ -256,7 +256,7 @@ def test_groups_of_2_and_3_see_no_difficulty():
 
 
 def test_groups_of_8_as_printed():
-    """theory.md §1."""
+    """The values of Ω_G that have a name."""
     assert gd.FiniteGroup(8).gap(gd.logit(0.05)) == pytest.approx(2.47306, abs=5e-6)
     assert gd.FiniteGroup(8).gap(0.0) == pytest.approx(1.85566, abs=5e-6)
 

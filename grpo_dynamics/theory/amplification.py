@@ -27,7 +27,7 @@ def stability_bound(log_odds: Array, normalization: Normalization | None = None,
         normalization: ``Whitened()`` if not given.
         alpha: KL anchor in [0, 1].
 
-    Source: [2503.06639v4, Lemma 1 and Fig. 4]; two-KL derived in docs/notebooks/variants.
+    Source: [2503.06639v4, Lemma 1 and Fig. 4]; two-KL derived in docs/notebooks/5_variants.
 
     >>> print(round(float(stability_bound(logit(0.01), Whitened(eps=1e-4))), 3))
     4.851
@@ -44,7 +44,7 @@ def stability_bound(log_odds: Array, normalization: Normalization | None = None,
 def contraction_bound(normalization: Normalization | None = None, alpha: Array = 1.0) -> Array:
     """Return the β above which the map contracts everywhere in log-odds: one fixed point, which every orbit reaches.
 
-    For GRPO this is max B = 1/(3√(3ε)(1+4ε)); infinite at ε = 0 and at α = 0. [derived in docs/notebooks/bifurcations]
+    For GRPO this is max B = 1/(3√(3ε)(1+4ε)); infinite at ε = 0 and at α = 0. [6_bifurcations]
 
     >>> print(round(float(contraction_bound(Whitened(eps=1e-2))), 4))
     1.8505
@@ -130,7 +130,7 @@ def design(target: Array, p_ref: Array, normalization: Normalization | None = No
         normalization: ``Whitened()`` if not given.
         alpha: KL anchor in [0, 1].
 
-    Source: theorem 2 solved for β; derived in docs/notebooks/fixed_points.
+    Source: theorem 2 solved for β; derived in docs/notebooks/3_fixed_points.
 
     >>> found = design(0.4, 0.2)
     >>> print(round(float(found.beta), 3), bool(found.stable))

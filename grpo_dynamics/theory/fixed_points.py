@@ -93,7 +93,7 @@ def fixed_points(dynamics: Recursion) -> FixedPoints:
         dynamics: a :class:`~grpo_dynamics.Recursion`, of any shape. Work is done in blocks: memory beyond the options
             and the result does not grow with the batch.
 
-    Source: [2503.06639v4, Prop. 1, Thm 3, Lemma 1]; folds and count derived in docs/notebooks/bifurcations.
+    Source: [2503.06639v4, Prop. 1, Thm 3, Lemma 1]; folds and count derived in docs/notebooks/6_bifurcations.
 
     >>> fp = fixed_points(Recursion(beta=1.0, p_ref=0.2))
     >>> print(fp.count, fp.p.round(4), fp.stable)

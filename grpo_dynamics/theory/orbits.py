@@ -132,7 +132,7 @@ def _follow(xp: Any, options: Recursion, state: Array, points: Array, out: _Reco
     for chunk in itertools.chain((0, 2, 6, 24, 96), itertools.repeat(4 * LONGEST_PERIOD)):
         steps = min(chunk, max_steps - done)
         part = take(options, (size,), at) if at.shape[0] < size else options
-        orbit = part._run(xp, state, steps)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        orbit = part._run(xp, state, steps)  # pyright: ignore[reportPrivateUsage]
         state, done = orbit[-1, ...], done + steps
         goal = _destination(xp, part, state, points[:, at])
         settled = ~xp.isnan(goal)
@@ -164,7 +164,7 @@ def _follow(xp: Any, options: Recursion, state: Array, points: Array, out: _Reco
 
 def _destination(xp: Any, dynamics: Recursion, state: Array, points: Array) -> Array:
     """The fixed point, or inf, to which the orbit provably goes from here; NaN where neither argument applies."""
-    turns = [t for t in as_arrays(*dynamics.normalization.turns(), beside=dynamics)[1:]]
+    turns = as_arrays(*dynamics.normalization.turns(), beside=dynamics)[1:]
 
     def least_and_most(low: Array, high: Array) -> tuple[Array, Array]:
         """Smallest and largest multiplier on [low, high]: at an end, or where dΩ/dL turns."""

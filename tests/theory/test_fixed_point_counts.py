@@ -29,7 +29,7 @@ def near_folds(rng, problem, within):
 
 
 def near_cusps(rng, n):
-    """ε-smoothed systems next to the cusp β_c, L_c (theory.md §4), where three fixed points come out of one."""
+    """ε-smoothed systems next to the cusp β_c, L_c, where three fixed points come out of one."""
     eps = 10 ** rng.uniform(-8, np.log10(0.25), n)
     turn = 2 * np.arcsinh(np.sqrt(0.5 + 1 / (8 * eps)))
     beta = 1 / (3 * np.sqrt(3 * eps) * (1 + 4 * eps)) * (1 + 10 ** rng.uniform(-14, -2, n) * rng.choice([-1, 1], n))

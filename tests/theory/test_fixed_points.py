@@ -268,7 +268,7 @@ def test_flips_are_the_mirror_image_of_folds(share, eps):
 
 @given(strategies.powers_of_ten(-2, 2))
 def test_fold_and_flip_without_smoothing(beta):
-    """ε = 0: fold at y_ref = asinh β − √(1+β²)/β, flip at y_ref = −asinh β − √(1+β²)/β  [theory.md §4]."""
+    """ε = 0: fold at y_ref = asinh β − √(1+β²)/β, flip at y_ref = −asinh β − √(1+β²)/β."""
     root = np.sqrt(1 + beta**2) / beta
     for side, expected in ((-1, 2), (1, 0)):
         anchor = 2 * (np.arcsinh(beta) - root) + side * 1e-6
@@ -281,7 +281,7 @@ def test_fold_and_flip_without_smoothing(beta):
 
 
 def test_fixed_points_of_the_paper():
-    """theory.md §6: at β = 5, p_ref = 1e-4 p = .0032787 (slope −1.73), .9998910 (8.39) and L = 54.04."""
+    """At β = 5, p_ref = 1e-4 p = .0032787 (slope −1.73), .9998910 (8.39) and L = 54.04."""
     found = gd.fixed_points(gd.grpo(5.0, 1e-4))
     np.testing.assert_allclose(found.p[:2], [0.0032787, 0.9998910], atol=5e-8)
     np.testing.assert_allclose(found.multiplier[:2], [-1.73, 8.39], atol=5e-3)
