@@ -50,6 +50,7 @@ class Kind(enum.StrEnum):
     COMPUTED = "computed"
     READ_OFF = "read off"
     MEASURED = "the paper's measurement"
+    SETTING = "the paper's setting"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +190,7 @@ def _figure_claims(data: Mapping[str, Any]) -> list[Claim]:
 
 
 def _golden_claims() -> list[Claim]:
-    kinds = {"read_off": Kind.READ_OFF, "measured": Kind.MEASURED}
+    kinds = {"read_off": Kind.READ_OFF, "measured": Kind.MEASURED, "setting": Kind.SETTING}
     same = "tests/paper_figures/test_goldens.py::test_nothing_differs"
     return [
         Claim(

@@ -98,6 +98,7 @@ def predict(dynamics: Recursion, p0: float | None = None, steps: int = 50) -> Pr
     where = limit(dynamics, start, max_steps=LONGEST)
     first = float(logit(start))
     end = float(dynamics.iterate(steps, p0=start).log_odds[-1])
+    betas = beta_ranges(dynamics, first)
     at_limit = float(dynamics.multiplier(where.log_odds)) if where.kind == LimitKind.FIXED_POINT else math.nan
     return Prediction(
         dynamics=dynamics,
@@ -108,8 +109,8 @@ def predict(dynamics: Recursion, p0: float | None = None, steps: int = 50) -> Pr
         steps=steps,
         steps_to_1_percent=steps_within(dynamics, first, where),
         multiplier=at_limit,
-        first_step_rises=bool(dynamics.step(first) > first),
-        betas=beta_ranges(dynamics, first),
+        first_step_rises=bool(dynamics.beta < betas.first_step_rises_below),  # the step itself may be lost to rounding
+        betas=betas,
     )
 
 
@@ -148,16 +149,24 @@ def distance(log_odds: Array, goal: float) -> Any:
     return np.abs(measure(log_odds) - measure(goal))
 
 
-def long_run_mean(dynamics: Recursion, where: Limit) -> Any:
-    """Return the mean success probability in the end: over the period of a cycle, 1,024 steps of an irregular orbit."""
+def long_run(dynamics: Recursion, where: Limit) -> tuple[Any, Any, Any]:
+    """Return mean, smallest and largest success probability in the end.
+
+    Over the period of a cycle; over 1,024 more steps of an irregular orbit, beside what :class:`Limit` has seen.
+    """
     irregular = where.kind == LimitKind.IRREGULAR
     length = np.where(irregular, 1024, np.maximum(where.period, 1))
     log_odds, total = where.log_odds, np.zeros(np.shape(where.log_odds))
+    low, high = where.low, where.high
     for n in range(int(np.max(length, initial=1))):
         total = total + np.where(n < length, sigmoid(log_odds), 0.0)
+        low, high = (
+            np.where(irregular, np.minimum(low, log_odds), low),
+            np.where(irregular, np.maximum(high, log_odds), high),
+        )
         if n + 1 < np.max(length):
             log_odds = np.where(length > 1, dynamics.step(log_odds), log_odds)
-    return total / length
+    return total / length, sigmoid(low), sigmoid(high)
 
 
 def as_dict(found: Prediction) -> dict[str, Any]:
@@ -183,7 +192,7 @@ def as_dict(found: Prediction) -> dict[str, Any]:
             "kind": found.kind.name.lower(),
             "period": int(where.period),
             **state(float(where.log_odds) if found.kind in SETTLED else math.nan),
-            "p_mean": float(long_run_mean(found.dynamics, where)),
+            "p_mean": float(long_run(found.dynamics, where)[0]),
             "p_low": float(sigmoid(where.low)),
             "p_high": float(sigmoid(where.high)),
         },

@@ -6,9 +6,7 @@ import contextlib
 import dataclasses
 import io
 import json
-import math
 import os
-import textwrap
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,9 +165,10 @@ def _read_jsonl(path: Path) -> pl.DataFrame:
                 continue
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{one}, got {_shown(line.strip())} in line {number} ({error.msg})") from None
-            if not isinstance(row, dict):
+            except (ValueError, RecursionError) as error:  # also: numbers of thousands of digits, lists in lists in ...
+                reason = getattr(error, "msg", None) or str(error).split(";")[0]
+                raise ValueError(f"{one}, got {_shown(line.strip())} in line {number} ({reason})") from None
+            if not isinstance(row, dict) or not all(map(_is_text, row)):
                 raise ValueError(f"{one}, got {_shown(line.strip())} in line {number}")
             for name, value in row.items():
                 column = columns.setdefault(name, [])
@@ -198,9 +197,9 @@ def _ids(column: pl.Series) -> pl.Series:
     if column.dtype == pl.Object:
         values = column.to_list()
         for row, value in enumerate(values, start=1):
-            if not isinstance(value, str | int) or isinstance(value, bool):
-                raise ValueError(f"{column.name} must be {allowed}, got {value!r} in row {row}")
-        whole = all(isinstance(value, int) for value in values)
+            if not isinstance(value, str | int) or isinstance(value, bool) or not _is_text(value):
+                raise ValueError(f"{column.name} must be {allowed}, got {_shown(value)} in row {row}")
+        whole = all(isinstance(value, int) and abs(value) < 2**63 for value in values)
         column = pl.Series(column.name, values if whole else [str(value) for value in values])
     elif column.dtype == pl.String:
         numbers = column.cast(pl.Int64, strict=False)
@@ -219,6 +218,11 @@ def _ids(column: pl.Series) -> pl.Series:
     return column
 
 
+def _is_text(value: str | int) -> bool:
+    """Whether a file can hold it: JSON's escapes can spell halves of characters."""
+    return isinstance(value, int) or value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value)
+
+
 def _numbers(column: pl.Series, allowed: str) -> Array:
     """The column as floating-point numbers without NaN."""
     import polars as pl
@@ -226,9 +230,12 @@ def _numbers(column: pl.Series, allowed: str) -> Array:
     if column.dtype == pl.Object:
         values = np.empty(len(column))
         for i, value in enumerate(column.to_list()):
-            if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-                raise ValueError(f"{column.name} must be {allowed}, got {_shown(value)} in row {i + 1}")
-            values[i] = value
+            try:
+                right = isinstance(value, int | float) and not isinstance(value, bool)
+                values[i] = float(value) if right else np.nan
+            except OverflowError:  # JSON has integers of any size
+                values[i] = np.nan
+        _refuse_where(np.isnan(values), column, allowed)
         return values
     if column.dtype == pl.String:
         numbers = column.str.strip_chars().cast(pl.Float64, strict=False)
@@ -244,7 +251,7 @@ def _numbers(column: pl.Series, allowed: str) -> Array:
 def _counts(column: pl.Series, least: int) -> Array:
     allowed = f"an integer >= {least}"
     values = _numbers(column, allowed)
-    _refuse_where((values < least) | (values > 2**53) | (values % 1 != 0), column, allowed)
+    _refuse_where((values < least) | (values > 2**53) | (values != np.floor(values)), column, allowed)
     return values.astype(np.int64)
 
 
@@ -255,4 +262,5 @@ def _refuse_where(wrong: Array, column: pl.Series, allowed: str) -> None:
 
 
 def _shown(value: Any) -> str:
-    return "nothing" if value is None else textwrap.shorten(repr(value), 60, placeholder=" ...")
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= 60 else f"{text[:56]} ..."

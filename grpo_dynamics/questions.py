@@ -2,8 +2,8 @@
 
 A rate k/n is known to an interval only. The limit p* as a function of p_ref may jump (at a fold) and oscillate (past a
 flip), so its ends say nothing about what lies between: the smallest and the largest limit are taken over the measured
-value, both ends, and a fine grid of p_ref in between. The image of a confidence set is a confidence set of at least the
-same level.
+value, both ends, and a grid of p_ref in between, finer where the limit changes. The image of a confidence set is a
+confidence set of at least the same level; here up to what the limit does between two points of the grid.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from grpo_dynamics.arrays import Array, require
 from grpo_dynamics.logodds import logit, sigmoid
-from grpo_dynamics.prediction import SETTLED, long_run_mean
+from grpo_dynamics.prediction import SETTLED, long_run
 from grpo_dynamics.question_files import Questions
 from grpo_dynamics.theory.fixed_points import fixed_points
 from grpo_dynamics.theory.orbits import LimitKind, limit
@@ -31,6 +31,15 @@ OUTCOMES = ("amplified", "stuck", "solved", "unstable", "undecided")
 
 GRID = sigmoid(np.linspace(-30.0, 30.0, 6001))
 """Values of p_ref between which the limit is followed: from 1e-13 to 1 − 1e-13, 0.01 apart in log-odds."""
+
+FINEST = 0.001
+"""Distance in log-odds down to which the grid is halved, where the limits of neighbours differ by more in p."""
+
+COLUMNS = (
+    *("successes", "samples", "p_ref", "p_ref_low", "p_ref_high", "outcome", "p_limit", "p_limit_low", "p_limit_high"),
+    *("log_odds_limit", "orbit_low", "orbit_high", "period", "multiplier", "stable_states", "p_after_steps"),
+)
+"""What the table of predictions holds beside the ids."""
 
 CHUNK = 20_000
 
@@ -55,7 +64,7 @@ def wilson(p: Array, samples: Array, confidence: float = 0.95) -> tuple[Array, A
     """
     require("confidence", confidence, "a probability strictly between 0 and 1", lambda x: (x > 0) & (x < 1))
     p, n = np.asarray(p, dtype=float), np.asarray(samples, dtype=float)
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    z = -NormalDist().inv_cdf(0.5 - confidence / 2)  # the lower tail: 0.5 + confidence/2 may round to 1
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return np.where(p > 0, np.maximum(centre - half, 0.0), 0.0), np.where(p < 1, np.minimum(centre + half, 1.0), 1.0)
@@ -63,13 +72,18 @@ def wilson(p: Array, samples: Array, confidence: float = 0.95) -> tuple[Array, A
 
 @dataclasses.dataclass(frozen=True)
 class Fates:
-    """What becomes of success probabilities p_ref, each shape (n,); see :func:`predict_questions` for the columns."""
+    """What becomes of success probabilities p_ref, each shape (n,); see :func:`predict_questions` for the columns.
+
+    ``lowest`` and ``highest`` follow irregular orbits for longer than ``low`` and ``high``.
+    """
 
     outcome: Array
     p_limit: Array
     log_odds_limit: Array
     low: Array
     high: Array
+    lowest: Array
+    highest: Array
     period: Array
     multiplier: Array
     stable_states: Array
@@ -87,8 +101,8 @@ def fates(dynamics: Recursion, p_ref: Array, steps: int = 50) -> Fates:
     inside = (p_ref > 0) & (p_ref < 1)
     edge = np.where(inside, np.nan, p_ref)
     outcome = np.where(p_ref > 0, OUTCOMES.index("solved"), OUTCOMES.index("stuck"))
-    log_odds = logit(edge)
-    low, high, mean, after = edge.copy(), edge.copy(), edge.copy(), edge.copy()
+    log_odds = np.where(p_ref > 0, np.inf, -np.inf)
+    low, high, lowest, highest, mean, after = (edge.copy() for _ in range(6))
     multiplier, period = np.full(p_ref.shape, np.nan), np.ones(p_ref.shape, dtype=np.int64)
     states = np.zeros(p_ref.shape, dtype=np.int64)
     places = np.flatnonzero(inside)
@@ -98,7 +112,7 @@ def fates(dynamics: Recursion, p_ref: Array, steps: int = 50) -> Fates:
         settled = np.isin(where.kind, SETTLED)
         outcome[at] = np.select([settled, where.kind == LimitKind.UNDECIDED], [0, 4], 3)
         low[at], high[at] = sigmoid(where.low), sigmoid(where.high)
-        mean[at], period[at] = long_run_mean(part, where), where.period
+        (mean[at], lowest[at], highest[at]), period[at] = long_run(part, where), where.period
         log_odds[at] = np.where(settled, where.log_odds, np.nan)
         at_limit = part.multiplier(where.log_odds)
         multiplier[at] = np.where(where.kind == LimitKind.FIXED_POINT, at_limit, np.nan)
@@ -107,11 +121,16 @@ def fates(dynamics: Recursion, p_ref: Array, steps: int = 50) -> Fates:
         for _ in range(steps):
             state = part.step(state)
         after[at] = sigmoid(state)
-    return Fates(outcome, mean, log_odds, low, high, period, multiplier, states, after)
+    return Fates(outcome, mean, log_odds, low, high, lowest, highest, period, multiplier, states, after)
 
 
 def limit_range(dynamics: Recursion, p_low: Array, p_high: Array, found: Fates) -> tuple[Array, Array]:
-    """Return the smallest and the largest p that orbits end at, over every p_ref in the intervals.
+    """Return the smallest and the largest p that orbits end at, over the p_ref in the intervals.
+
+    An enclosure up to a grid, not a proof: over the measured value, both ends, and points 0.01 apart in log-odds
+    between 1e-13 and 1 − 1e-13, halved down to 0.001 where the limits of neighbours differ by more than 0.001 in p.
+    Where orbits are irregular, every p_ref has an attractor of its own, of which a thousand steps are seen: a finer
+    grid may go a little beyond.
 
     Args:
         dynamics: a recursion; its own p_ref does not enter.
@@ -119,16 +138,32 @@ def limit_range(dynamics: Recursion, p_low: Array, p_high: Array, found: Fates) 
         p_high: upper ends, shape (n,).
         found: the fates of the measured values inside, shape (n,).
     """
-    ends = [_unique(lambda p: fates(dynamics, p, 0), end) for end in (p_low, p_high)]
-    smallest = np.minimum(np.minimum(ends[0].low, ends[1].low), found.low)
-    largest = np.maximum(np.maximum(ends[0].high, ends[1].high), found.high)
-    between = fates(dynamics, GRID, 0)
-    first, last = np.searchsorted(GRID, p_low, "left"), np.searchsorted(GRID, p_high, "right")
-    slices = np.stack([first, last], axis=-1).ravel()  # reduceat: over [first, last) and what follows, in turn
-    lows = np.minimum.reduceat(np.append(between.low, np.inf), slices)[::2]
-    highs = np.maximum.reduceat(np.append(between.high, -np.inf), slices)[::2]
-    some = first < last
-    return np.where(some, np.minimum(smallest, lows), smallest), np.where(some, np.maximum(largest, highs), largest)
+    covered = np.zeros(GRID.size + 1, dtype=np.int64)
+    np.add.at(covered, np.searchsorted(GRID, p_low, "left"), 1)
+    np.add.at(covered, np.searchsorted(GRID, p_high, "right"), -1)
+    new = np.unique(np.concatenate([GRID[np.cumsum(covered)[:-1] > 0], p_low, p_high]))
+    p = lows = highs = np.empty(0)
+    while new.size:
+        more = fates(dynamics, new, 0)
+        p, order = np.unique(np.concatenate([p, new]), return_index=True)
+        lows, highs = np.concatenate([lows, more.lowest])[order], np.concatenate([highs, more.highest])[order]
+        new = _between(p, lows, highs, p_low, p_high)
+    slices = np.stack([np.searchsorted(p, p_low, "left"), np.searchsorted(p, p_high, "right")], axis=-1).ravel()
+    # reduceat: over [first, last), and over what follows, in turn
+    smallest = np.minimum.reduceat(np.append(lows, np.inf), slices)[::2]
+    largest = np.maximum.reduceat(np.append(highs, -np.inf), slices)[::2]
+    return np.minimum(smallest, found.lowest), np.maximum(largest, found.highest)
+
+
+def _between(p: Array, lows: Array, highs: Array, p_low: Array, p_high: Array) -> Array:
+    """The middles, in log-odds, of neighbours inside some interval whose limits differ."""
+    log_odds = logit(p)
+    differ = (np.abs(np.diff(lows)) > FINEST) | (np.abs(np.diff(highs)) > FINEST)
+    wide = (p[:-1] > 0) & (p[1:] < 1) & (log_odds[1:] > log_odds[:-1] + 2 * FINEST)
+    begun = np.searchsorted(np.sort(p_low), p[:-1], "right")  # the ends are among p: no interval ends inside a gap
+    ended = np.searchsorted(np.sort(p_high), p[:-1], "right")
+    chosen = np.flatnonzero(differ & wide & (begun > ended))
+    return sigmoid((log_odds[chosen] + log_odds[chosen + 1]) / 2)
 
 
 def predict_questions(
@@ -155,10 +190,15 @@ def predict_questions(
         progress: called with (done, total, what is next).
 
     Raises:
-        ValueError: for options that are not single numbers, or a confidence out of range.
+        ValueError: for options that are not single numbers, a confidence out of range, or ids named as another column.
     """
     import polars as pl
 
+    if questions.ids.name in COLUMNS:
+        raise ValueError(
+            f"id_column must be one that is not named as a column of the predictions ({', '.join(COLUMNS)}), "
+            f"got {questions.ids.name!r}"
+        )
     tell: Progress = progress or _silent
     tell(0, 3, "limits")
     found = _unique(lambda p: fates(dynamics, p, steps), np.asarray(questions.p_ref))

@@ -18,10 +18,11 @@ from grpo_dynamics.theory.recursion import Recursion
 
 @dataclasses.dataclass(frozen=True)
 class Reached:
-    """A target that the orbit from p_0 reaches and stays at, as log-odds, and its β."""
+    """A target that the orbit from p_0 reaches and stays at, as log-odds, its β, and its multiplier there."""
 
     log_odds: float
     beta: float
+    multiplier: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Aim:
         target, p_ref, p0: probabilities.
         design: the β that makes the target a fixed point, and whether it is stable.
         limit: where the orbit from p_0 goes at that β; None if there is no β.
-        arrives: it goes to the target.
+        arrives: it goes to the target. False also where that is not decided after 20,000 steps: see ``limit``.
         below, above: where it does not arrive, the nearest targets on either side that are reached; None if none.
         escape: log-odds of the unstable fixed point below the target, above which p_0 would have to lie; None if none.
     """
@@ -102,16 +103,20 @@ def nearest(
 ) -> tuple[Reached | None, Reached | None]:
     """Return the nearest log-odds below and above that the orbit from p_0 settles at, each with its β.
 
-    Found on a grid of distances to p_ref, made finer twice around the first answer.
+    Found on a grid of distances to p_ref, made finer twice around the first answer: up to about 1e-5 of the distance.
+    Multipliers within 1e-4·α of 1 in size are left out: at the very fold or flip orbits take for ever.
     """
     anchor = float(logit(p_ref))
 
     def reached(log_odds: Array) -> Any:
-        gap, distance = normalization.gap(log_odds), log_odds - anchor
-        betas = gap / (alpha * distance)
+        betas = normalization.gap(log_odds) / (alpha * (log_odds - anchor))
         usable = np.isfinite(betas) & (betas > 0)
         dynamics = Recursion(np.where(usable, betas, 1.0), p_ref, normalization, alpha)
-        return betas, usable & goes_to(limit(dynamics, p0, max_steps=512), log_odds)
+        multipliers = dynamics.multiplier(log_odds)
+        good = usable & (np.abs(multipliers) < 1 - 1e-4 * alpha)  # the others need not be followed: no orbit stays
+        followed = Recursion(betas[good], p_ref, normalization, alpha)
+        good[good] = goes_to(limit(followed, p0), log_odds[good])
+        return betas, multipliers, good
 
     grid = anchor + np.concatenate([np.geomspace(1e-3, 60.0, 600), np.geomspace(60.5, 5000.0, 100)])
     answers: list[Reached | None] = []
@@ -119,12 +124,12 @@ def nearest(
         side = np.concatenate([[wanted], np.sort(sign * grid[sign * grid > sign * wanted]) * sign])
         answer = None
         for _ in range(3):
-            betas, good = reached(side)
+            betas, multipliers, good = reached(side)
             places = np.flatnonzero(good)
             if not places.size:
                 break
             i = int(places[0])
-            answer = Reached(float(side[i]), float(betas[i]))
+            answer = Reached(float(side[i]), float(betas[i]), float(multipliers[i]))
             if i == 0:
                 break
             side = np.linspace(side[i - 1], side[i], 41)
@@ -139,7 +144,7 @@ def as_dict(found: Aim) -> dict[str, Any]:
         if point is None:
             return None
         q = float(sigmoid(-point.log_odds))
-        return {"p": float(sigmoid(point.log_odds)), "one_minus_p": q, "log_odds": point.log_odds, "beta": point.beta}
+        return {"p": float(sigmoid(point.log_odds)), "one_minus_p": q, **dataclasses.asdict(point)}
 
     where = found.limit
     return {

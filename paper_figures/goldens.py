@@ -2,7 +2,8 @@
 
 ``goldens.csv`` holds what the paper says and names the formula to hold against it. Its kinds: "printed"; "drawn"
 (measured in the pixels of a picture); "contradiction" (a setting the paper states, but did not use for the number
-``same_as``); "ours" (numbers of our own theory); "read_off" and "measured" (data, with nothing to compute).
+``same_as``); "ours" (numbers of our own theory); "read_off" and "measured" (data, with nothing to compute); "setting"
+(what the paper's training run was made with: nothing to compute either).
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ AGREES = "agrees"
 INCONSISTENT = "paper's own inconsistency"
 READ_OFF = "read off by eye"
 MEASURED = "paper's measurement"
+SETTING = "paper's setting"
 DIFFERS = "DIFFERS"
+VERDICTS = (AGREES, INCONSISTENT, READ_OFF, MEASURED, SETTING, DIFFERS)
+
+_DATA = {"read_off": READ_OFF, "measured": MEASURED, "setting": SETTING}
 
 _NUMBERS = ("beta", "p_ref", "eps", "p", "paper", "tolerance")
 
@@ -122,7 +127,7 @@ def compute(row: dict[str, Any]) -> float | None:
 def judge(row: dict[str, Any], ours: float | None, partner: dict[str, Any] | None) -> str:
     """Return the verdict on a row, given our value and, for a contradiction, the judged row it names."""
     if ours is None:
-        return READ_OFF if row["kind"] == "read_off" else MEASURED if row["kind"] == "measured" else DIFFERS
+        return _DATA.get(row["kind"], DIFFERS)
     agrees = abs(ours - row["paper"]) <= row["tolerance"] * (1 + 1e-9)
     if row["kind"] != "contradiction":
         return AGREES if agrees else DIFFERS
@@ -161,7 +166,7 @@ def shown(row: dict[str, Any]) -> tuple[str, str, str]:
 def counts(judged: pl.DataFrame) -> dict[str, int]:
     """Return how many rows have each verdict, in the order of the legend; DIFFERS is always among them."""
     found = dict(judged.group_by("verdict").len().iter_rows())
-    return {verdict: found.get(verdict, 0) for verdict in (AGREES, INCONSISTENT, READ_OFF, MEASURED, DIFFERS)}
+    return {verdict: found.get(verdict, 0) for verdict in VERDICTS}
 
 
 def as_text(judged: pl.DataFrame) -> str:

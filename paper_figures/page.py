@@ -168,6 +168,7 @@ _COLOURS = {
     goldens.INCONSISTENT: "paper",
     goldens.READ_OFF: "data",
     goldens.MEASURED: "data",
+    goldens.SETTING: "data",
     goldens.DIFFERS: "bad",
 }
 

@@ -30,7 +30,9 @@ ARGUMENTS = {
     f"{ONE} --eps x": ("eps must be a finite number >= 0", "'x'"),
     f"{ONE} --eps-placement root": ("eps_placement must be one of variance, std", "'root'"),
     f"{ONE} --variant ppo": ("variant must be one of grpo, dr_grpo", "'ppo'"),
-    f"{ONE} --alpha .5": ("alpha must be left out unless the variant is two_kl", "0.5"),
+    f"{ONE} --alpha 1.5": ("alpha must be between 0 and 1", "1.5"),
+    f"{ONE} --alpha nan": ("alpha must be between 0 and 1", "nan"),
+    f"{ONE} --variant mirror_grpo --alpha .5": ("alpha must be 0 or left out with variant mirror_grpo", "0.5"),
     f"{ONE} --variant two_kl": ("alpha must be a number between 0 and 1", "nothing: add --alpha"),
     f"{ONE} --variant two_kl --alpha 2": ("alpha must be between 0 and 1", "2.0"),
     f"{ONE} --group-size 1": ("group_size must be an integer from 2 to 16384", "1"),
@@ -39,7 +41,9 @@ ARGUMENTS = {
     f"{ONE} --group-size 8 --ddof 2": ("ddof must be one of 0, 1", "'2'"),
     f"{ONE} --ddof 1": ("ddof must be left out without --group-size", "1"),
     f"{ONE} --silent-groups drop": ("silent_groups must be left out without --group-size", "'drop'"),
-    f"{ONE} --variant dr_grpo --eps .1": ("eps must be left out with variant dr_grpo", "0.1"),
+    f"{ONE} --variant dr_grpo --eps -1": ("eps must be a finite number >= 0", "-1.0"),
+    f"{ONE} --variant dr_grpo --ddof 1": ("ddof must be left out without --group-size", "1"),
+    f"{ONE} --variant dr_grpo --group-size 8 --silent-groups drop": ("silent_groups must be keep or left", "'drop'"),
     f"{ONE} --steps -1": ("steps must be an integer from 0 to 100000", "-1"),
     f"{ONE} --steps 1.5": ("steps must be an integer from 0 to 100000", "'1.5'"),
     f"{ONE} --plot x.gif": ("plot must be a file name that ends in .png, .pdf, .svg", "'x.gif'"),
@@ -57,6 +61,12 @@ ARGUMENTS = {
     "predict --beta 1 --from file.csv --out file.csv/x.csv": ("out must be a place", "'file.csv/x.csv'"),
     "predict --beta 1 --from file.csv --confidence 1": ("confidence must be a probability", "1.0"),
     "predict --beta 1 --from file.csv --id-column q": ("id_column must be one of the columns id, p", "'q'"),
+    "predict --beta 1 --from=": ("file must be a file name that ends in .csv, .jsonl, .parquet", "''"),
+    "predict --beta 1 --from .": ("file must be a file name that ends in .csv, .jsonl, .parquet", "'.'"),
+    "predict --beta 1 --from /": ("file must be a file name that ends in .csv, .jsonl, .parquet", "'/'"),
+    "predict --beta 1 --from file.csv --out=": ("out must be a file name that ends in", "''"),
+    f"{ONE} --plot=": ("plot must be a file name that ends in .png, .pdf, .svg", "''"),
+    "figures figure4 --out=": ("out must be a folder", "''"),
     "predict --beta 1 --from no.csv": ("file must be one that exists", "'no.csv'"),
     "predict --beta 1 --from folder.png": ("file must be a file name that ends in .csv, .jsonl", "'folder.png'"),
     "predict --beta": ("--beta must be followed by a value", "nothing"),
@@ -106,6 +116,14 @@ FILES = {
     "text.jsonl": (b'{"id": 1, "p": "0.1"}', RATE, "'0.1' in row 1"),
     "true.jsonl": (b'{"id": 1, "p": true}', RATE, "True in row 1"),
     "null.jsonl": (b'{"id": 1, "p": 0.1}\n{"id": 2}', RATE, "nothing in row 2"),
+    "huge.jsonl": (b'{"id": 1, "p": 1' + b"0" * 400 + b"}", RATE, "1000000000"),
+    "huger.jsonl": (b'{"id": 1, "p": 1' + b"0" * 5000 + b"}", "file must be one JSON object a line", "in line 1"),
+    "infinite k.jsonl": (b'{"id": 1, "k": 1e400, "n": 8}', "k must be an integer >= 0", "inf in row 1"),
+    "huge k.jsonl": (b'{"id": 1, "k": 1' + b"0" * 400 + b', "n": 8}', "k must be an integer >= 0", "1000000000"),
+    "infinite n.csv": (b"id,k,n\na,1,1e400\n", "n must be an integer >= 1", "'1e400' in row 1"),
+    "nested.jsonl": (b"[" * 100_000, "file must be one JSON object a line", "in line 1 (maximum recursion"),
+    "half.jsonl": (b'{"id": "\\ud800", "p": 0.1}', "id must be a string or an integer in every row", "in row 1"),
+    "half name.jsonl": (b'{"\\ud800": 1, "id": 1, "p": 0.1}', "file must be one JSON object a line", "in line 1"),
     "float id.jsonl": (b'{"id": 1.5, "p": 0.1}', "id must be a string or an integer in every row", "1.5 in row 1"),
     "twice.jsonl": (b'{"id": 1, "p": 0.1}\n{"id": "1", "p": 0.1}', "id must be different", "'1' in rows 1 and 2"),
     "garbage.parquet": (b"PAR1 nothing", "file must be a whole parquet table", "'garbage.parquet'"),
@@ -139,6 +157,7 @@ def test_bad_arguments(arguments, folder, capsys):
     assert line.endswith(f"{value}") or value in line.split(", got", 1)[1]
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", FILES)
 def test_bad_files(name, folder, capsys):
     content, allowed, value = FILES[name]
@@ -146,6 +165,14 @@ def test_bad_files(name, folder, capsys):
     line = refusal(["predict", "--beta", "1", "--from", name], folder, capsys)
     assert line.startswith(f"error: {allowed}")
     assert value in line.split(", got", 1)[1]
+
+
+@pytest.mark.parametrize("name", ["outcome", "p_limit", "period"])
+def test_ids_are_not_overwritten_by_a_column_of_the_predictions(name, folder, capsys):
+    (folder / "table.csv").write_text(f"{name},p\na,.1\n")
+    line = refusal(["predict", "--beta", "1", "--from", "table.csv", "--id-column", name], folder, capsys)
+    assert line.startswith("error: id_column must be one that is not named as a column of the predictions (successes,")
+    assert line.endswith(f"got '{name}'")
 
 
 def test_a_folder_is_no_table(folder, capsys):

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 import grpo_dynamics as gd
 from grpo_dynamics.cli import main
-from grpo_dynamics.prediction import long_run_mean
+from grpo_dynamics.prediction import long_run
 from grpo_dynamics.question_files import Questions, read_questions
-from grpo_dynamics.questions import OUTCOMES, predict_questions, summary, wilson
+from grpo_dynamics.questions import COLUMNS, OUTCOMES, predict_questions, summary, wilson
 
 DYNAMICS = {
     "grpo": gd.grpo(1.0, 0.5),
@@ -58,7 +58,8 @@ def test_each_row_is_the_prediction_of_that_question(name):
 
 def test_the_mean_over_a_cycle():
     rec = gd.grpo(5.0, np.array([1e-3, 0.2]))
-    mean = long_run_mean(rec, gd.limit(rec))
+    mean, low, high = long_run(rec, gd.limit(rec))
+    assert (low[0], high[0]) == pytest.approx((0.0023380418, 0.058715761), rel=1e-7)
     assert mean[0] == pytest.approx((0.0023380418 + 0.0587157618) / 2, rel=1e-8)
     assert mean[1] == pytest.approx(gd.fixed_points(rec).p[0, 1])
 
@@ -75,6 +76,13 @@ def test_wilson_solves_its_quadratic(n, share, confidence):
             assert abs(rate - end) == pytest.approx(z * math.sqrt(end * (1 - end) / n), rel=1e-6, abs=1e-12)
     low, high = wilson(rate, n, confidence)
     assert 0 <= low <= rate <= high <= 1
+
+
+@pytest.mark.parametrize("confidence", [1e-300, 1e-9, 1 - 1e-9, 0.9999999999999999])
+def test_wilson_at_the_ends_of_the_confidence(confidence):
+    """z from the lower tail: 0.5 + confidence/2 would round to 1, where the normal quantile is infinite."""
+    low, high = wilson(0.25, 8, confidence)
+    assert 0 < low <= 0.25 <= high < 1
 
 
 def test_wilson_at_none_and_all():
@@ -104,6 +112,20 @@ def test_the_ends_of_the_interval_alone_would_not_do():
     assert min(ends) > 0.76
     assert row["p_limit_low"] < 0.171
     assert gd.limit(gd.grpo(1.0, 0.0141)).p < 0.171
+
+
+@pytest.mark.parametrize(("k", "n", "beta"), [(1, 10_000, 5.0), (3, 10_000, 5.0), (1, 8, 1.0), (5, 8, 0.9)])
+def test_a_finer_scan_stays_inside_the_interval(k, n, beta):
+    """Chaos, cycles and folds inside the interval of p_ref: 20,001 orbits end where the interval says, up to 1 %."""
+    row = predict_questions(measured([k], [n]), gd.grpo(beta, 0.5)).row(0, named=True)
+    scan = gd.sigmoid(np.linspace(gd.logit(row["p_ref_low"]), gd.logit(row["p_ref_high"]), 20_001))
+    where = gd.limit(gd.grpo(beta, np.clip(scan, row["p_ref_low"], row["p_ref_high"])))
+    assert row["p_limit_low"] <= gd.sigmoid(where.low).min() * 1.01
+    assert 1 - row["p_limit_high"] <= gd.sigmoid(-where.high).min() * 1.01 + 1e-12
+
+
+def test_the_columns_are_those_announced():
+    assert tuple(predict_questions(measured([1], [2]), gd.grpo(1.0, 0.5)).columns) == ("id", *COLUMNS)
 
 
 def test_nothing_right_and_everything_right():

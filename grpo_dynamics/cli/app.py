@@ -1,4 +1,4 @@
-"""The command line: ``grpo-dynamics predict | design | figures | reproduce``.
+"""The command line: ``grpo-dynamics predict | design | figures | reproduce | claims``.
 
 Start-up imports NumPy, the theory and the command-line library only; whatever a command needs, it imports itself.
 """
@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from grpo_dynamics import __version__
 from grpo_dynamics.cli import options as options
 from grpo_dynamics.cli.errors import BadInput, leave_out, refuse
+from grpo_dynamics.cli.output import print_notes
 from grpo_dynamics.cli.settings import Settings
 
 
@@ -62,32 +63,12 @@ def start(
       grpo-dynamics predict --beta 0.04 --group-size 8 --from questions.csv
       grpo-dynamics design --target 0.6 --p-ref 0.2
       grpo-dynamics reproduce --out reproduction
+      grpo-dynamics claims
 
     The mathematics is that of arXiv 2503.06639. Each command has its own --help.
     """
     if context.invoked_subcommand is None:
         print(context.get_help())
-
-
-Plot = Annotated[
-    Path | None,
-    typer.Option(
-        "--plot",
-        metavar="FILE",
-        help="Cobweb and trajectory as a picture: a file name that ends in .png, .pdf or .svg.",
-        rich_help_panel="Output",
-    ),
-]
-Steps = Annotated[
-    int,
-    typer.Option(
-        "--steps",
-        metavar="N",
-        parser=options.steps_parser,
-        help="Iterations to show, an integer from 0 to 100000.",
-        rich_help_panel="Dynamics",
-    ),
-]
 
 
 @app.command("predict")
@@ -102,7 +83,7 @@ def predict_command(
     group_size: options.GroupSize = None,
     ddof: options.Ddof = None,
     silent_groups: options.SilentGroups = None,
-    steps: Steps = 50,
+    steps: options.Steps = 50,
     source: options.From = None,
     out: options.Out = None,
     id_column: options.IdColumn = None,
@@ -110,7 +91,7 @@ def predict_command(
     successes_column: options.SuccessesColumn = None,
     samples_column: options.SamplesColumn = None,
     confidence: options.Confidence = 0.95,
-    plot: Plot = None,
+    plot: options.Plot = None,
     as_json: options.Json = False,
 ) -> None:
     """Predict where GRPO takes the success probability of one question, or of all in a file.
@@ -152,6 +133,7 @@ def predict_command(
         from grpo_dynamics.cli.questions import predict_file
 
         predict_file(settings, beta, steps, source, out, columns, confidence, as_json)
+    print_notes(settings.notes())
 
 
 @app.command("design")
@@ -186,12 +168,13 @@ def design_command(
 
     settings = Settings(variant, alpha, eps, eps_placement, group_size, ddof, silent_groups)
     design_one(settings, target, p_ref, p0, as_json)
+    print_notes(settings.notes())
 
 
 @app.command("figures")
 def figures_command(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Which; all if none is named.")] = None,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write to.")] = Path("figures"),
+    out: options.Folder = Path("figures"),
     list_names: Annotated[bool, typer.Option("--list", help="Print the names and stop.")] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -212,7 +195,7 @@ def figures_command(
 
 @app.command("reproduce")
 def reproduce_command(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write to.")] = Path("reproduction"),
+    out: options.Folder = Path("reproduction"),
     as_json: options.Json = False,
 ) -> int:
     """Reproduce the paper: every figure, and every printed number beside ours.
@@ -228,6 +211,40 @@ def reproduce_command(
     from grpo_dynamics.cli.paper import reproduce_paper
 
     return reproduce_paper(out, as_json)
+
+
+@app.command("claims")
+def claims_command(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="ID", help="Which, with all their checks; all in a table if none.")
+    ] = None,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--kind",
+            metavar="KIND",
+            help="Only those: proved, certified, tested, computed, read_off, measured or setting. Can be repeated.",
+        ),
+    ] = None,
+    prove: Annotated[bool, typer.Option("--prove", help="Run the proof of every theorem, in about a minute.")] = False,
+    as_json: options.Json = False,
+) -> int:
+    """List every claim of the paper and of ours, how it is checked, and the errors found.
+
+    A claim is proved (by computer algebra, step by step), certified on a box
+    (by interval arithmetic), tested, or computed again; what was read off a
+    picture and what the paper measured say so. The numbers are computed now,
+    the proofs with --prove; the tests run from a checkout by `make test`.
+    The exit code is 1 if something that was run fails.
+
+    Examples:
+      grpo-dynamics claims
+      grpo-dynamics claims thm3 error-figure2-eps
+      grpo-dynamics claims --kind certified --json
+    """
+    from grpo_dynamics.cli.claims import print_claims
+
+    return print_claims(names or [], kinds or [], prove, as_json)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grpo_dynamics import __version__
 from grpo_dynamics.cli.errors import bad_input, required
-from grpo_dynamics.cli.output import brief, facts, print_json, probability, screen
+from grpo_dynamics.cli.output import brief, exactly, factor, facts, print_json, probability, screen
 from grpo_dynamics.cli.settings import PROBABILITY, Settings
 from grpo_dynamics.targets import Aim, Reached, aim, as_dict
 from grpo_dynamics.theory.amplification import DesignStatus
@@ -26,18 +26,26 @@ def design_one(settings: Settings, target: float | None, p_ref: float | None, p0
 
 def verdict(found: Aim) -> str:
     """Return the answer in one plain sentence."""
-    target, beta = f"{found.target:g}", f"β = {brief(float(found.design.beta))}"
+    target, start, beta = exactly(found.target), exactly(found.p0), f"β = {brief(float(found.design.beta))}"
     if found.status == DesignStatus.NOT_ABOVE_REFERENCE:
-        return f"No β reaches {target}: every β takes p above p_ref = {found.p_ref:g} (Theorem 3)."
+        return f"No β reaches {target}: every β takes p above p_ref = {exactly(found.p_ref)} (Theorem 3)."
     if found.status == DesignStatus.MIRROR:
         return f"No β holds p at {target}: without a KL term to the reference p goes to 1, whatever β is."
     if found.arrives:
-        return f"{beta} takes p from {found.p0:g} to {target}."
+        return f"{beta} takes p from {start} to {target}."
     if found.status == DesignStatus.UNSTABLE:
         fixed = f"{beta} makes it a fixed point, but an unstable one"
         return f"No β holds p at {target}: {fixed}, and the orbit {goes(found)}."
     fixed = f"at {beta} it is a stable fixed point"
-    return f"No β takes p from {found.p0:g} to {target}: {fixed}, but the orbit {goes(found)}."
+    if undecided(found):
+        return f"Not decided whether p gets from {start} to {target}: {fixed}, and the orbit {goes(found)}."
+    return f"No β takes p from {start} to {target}: {fixed}, but the orbit {goes(found)}."
+
+
+def undecided(found: Aim) -> bool:
+    """Return whether the orbit may still arrive after all the steps that were taken."""
+    stable = found.status == DesignStatus.OK
+    return stable and found.limit is not None and found.limit.kind == LimitKind.UNDECIDED
 
 
 def goes(found: Aim) -> str:
@@ -50,13 +58,15 @@ def goes(found: Aim) -> str:
         return f"ends in a cycle of period {int(found.limit.period)} between {low} and {high}"
     if kind == LimitKind.IRREGULAR:
         return f"wanders irregularly between {low} and {high}"
-    return f"from {found.p0:g} goes to {probability(float(found.limit.log_odds))}"
+    if kind == LimitKind.UNDECIDED:
+        return f"has not settled after {int(found.limit.steps)} steps, between {low} and {high}"
+    return f"from {exactly(found.p0)} goes to {probability(float(found.limit.log_odds))}"
 
 
 def show(found: Aim, settings: Settings) -> None:
     """Print the answer for people."""
     out = screen()
-    out.print(f"target p* = {found.target:g}, p_ref = {found.p_ref:g}, {settings.title()}\n")
+    out.print(f"target p* = {exactly(found.target)}, p_ref = {exactly(found.p_ref)}, {settings.title()}\n")
     out.print(verdict(found), style="bold")
     if found.limit is None:
         return
@@ -64,7 +74,7 @@ def show(found: Aim, settings: Settings) -> None:
     stable = "stable" if bool(found.design.stable) else "unstable"
     lines = [
         ("β", brief(float(found.design.beta))),
-        ("fixed point", f"{stable}, multiplier {brief(multiplier)}: what a step leaves of a small distance"),
+        ("fixed point", f"{stable}, multiplier {factor(multiplier)}: what a step leaves of a small distance"),
         ("orbit", goes(found)),
     ]
     out.print()
@@ -76,9 +86,10 @@ def show(found: Aim, settings: Settings) -> None:
         instead.append(("start", f"from p_0 above {probability(found.escape)} the target may be reached at this β"))
     if instead:
         out.print()
-        out.print(facts("What is reached instead", instead))
+        out.print(facts("What is reached for sure" if undecided(found) else "What is reached instead", instead))
 
 
 def near(point: Reached) -> str:
     """Return one target that is reached."""
-    return f"p* = {probability(point.log_odds)} at β = {brief(point.beta)}"
+    slow = f", slowly: multiplier {factor(point.multiplier)}" if abs(point.multiplier) > 0.99 else ""
+    return f"p* = {probability(point.log_odds)} at β = {brief(point.beta)}{slow}"

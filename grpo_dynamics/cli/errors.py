@@ -81,6 +81,17 @@ def number(name: str, allowed: str, kind: Callable[[Any], Any] = float) -> Calla
     return parse
 
 
+def path(name: str, allowed: str) -> Callable[[Any], Path]:
+    """Return a parser of a path, which refuses the empty one: an unset variable of a script, not this folder."""
+
+    def parse(text: Any) -> Path:
+        if not str(text):
+            refuse(name, allowed, text)
+        return Path(text)
+
+    return parse
+
+
 def choice(name: str, choices: Sequence[Any], kind: Callable[[Any], Any] = str) -> Callable[[Any], Any]:
     """Return a parser of one of a few values."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from grpo_dynamics.cli.errors import choice, number, refuse
+from grpo_dynamics.cli.errors import choice, number, path, refuse
 from grpo_dynamics.cli.settings import ALPHA, BETA, GROUP_SIZE, PROBABILITY, VARIANTS
 
 
@@ -59,7 +59,7 @@ Variant = Annotated[
         "--variant",
         "NAME",
         "grpo; dr_grpo (no division by the standard deviation); mirror_grpo, mirror_dr_grpo (KL to the previous "
-        "policy only); two_kl, two_kl_dr_grpo (KL to both, weighted by --alpha).",
+        "policy only); two_kl, two_kl_dr_grpo (KL to both; the same as grpo and dr_grpo with --alpha).",
         parser=choice("variant", list(VARIANTS)),
     ),
 ]
@@ -68,8 +68,8 @@ Alpha = Annotated[
     _option(
         "--alpha",
         "α",
-        "Share of the KL to the reference, from 0 to 1; the rest is to the previous policy. Only for the two_kl "
-        "variants, and required there.",
+        "Share of the KL to the reference, from 0 to 1; the rest is to the previous policy. Default: 1 with grpo and "
+        "dr_grpo, 0 with the mirror variants, which take no other; required with the two_kl variants.",
         parser=number("alpha", ALPHA),
     ),
 ]
@@ -78,7 +78,8 @@ Eps = Annotated[
     _option(
         "--eps",
         "ε",
-        "Smoothing of the standard deviation, >= 0. Default: 1e-5, with --group-size 0.",
+        "Smoothing of the standard deviation, >= 0. Default: 1e-5, with --group-size 0. Like --eps-placement and "
+        "--ddof without effect in the dr_grpo variants, which have none; a note says so.",
         parser=number("eps", "a finite number >= 0"),
     ),
 ]
@@ -134,7 +135,13 @@ Target = Annotated[
 _FILE = "Questions from a file"
 From = Annotated[
     Path | None,
-    _option("--from", "FILE", "Table of questions: .csv, .jsonl or .parquet, by its ending. Replaces --p-ref.", _FILE),
+    _option(
+        "--from",
+        "FILE",
+        "Table of questions: .csv, .jsonl or .parquet, by its ending. Replaces --p-ref.",
+        _FILE,
+        path("file", "a file name that ends in .csv, .jsonl, .parquet"),
+    ),
 ]
 Out = Annotated[
     Path | None,
@@ -143,6 +150,7 @@ Out = Annotated[
         "FILE",
         "Predictions per question: .csv, .jsonl or .parquet. Default: beside the table, as NAME.predictions.parquet.",
         _FILE,
+        path("out", "a file name that ends in .csv, .jsonl, .parquet"),
     ),
 ]
 IdColumn = Annotated[
@@ -184,6 +192,20 @@ Confidence = Annotated[
         _FILE,
         confidence_parser,
     ),
+]
+Steps = Annotated[int, _option("--steps", "N", "Iterations to show, an integer from 0 to 100000.", parser=steps_parser)]
+Plot = Annotated[
+    Path | None,
+    _option(
+        "--plot",
+        "FILE",
+        "Cobweb and trajectory as a picture: a file name that ends in .png, .pdf or .svg.",
+        "Output",
+        path("plot", "a file name that ends in .png, .pdf, .svg"),
+    ),
+]
+Folder = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Folder to write to.", parser=path("out", "a folder"))
 ]
 Json = Annotated[
     bool,

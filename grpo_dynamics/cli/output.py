@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from grpo_dynamics.logodds import complement, sigmoid
+from grpo_dynamics.logodds import complement, logit, sigmoid
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,6 +45,34 @@ def brief(value: float) -> str:
     ('2', '0.3333', '1e-07', '∞')
     """
     return "∞" if value == math.inf else f"{value:.4g}"
+
+
+def exactly(value: float) -> str:
+    """Return a probability that was given, as it was given where that is short.
+
+    >>> exactly(0.8336), exactly(1e-4), exactly(1 - 1e-12), exactly(0.9999999)
+    ('0.8336', '0.0001', '1 − 1.00e-12', '1 − 1.00e-07')
+    """
+    return f"{value:g}" if float(f"{value:g}") == value else probability(float(logit(value)))
+
+
+def factor(value: float) -> str:
+    """Return a multiplier to four digits that a reader can tell from 1 and from −1, however close it is.
+
+    >>> factor(-1.7361), factor(1 - 2e-7), factor(1.0), factor(1e-6 - 1)
+    ('-1.736', '1 − 2.0e-07', '1', '−(1 − 1.0e-06)')
+    """
+    text, rest = brief(abs(value)), abs(value) - 1
+    if text != "1" or rest == 0:
+        return brief(value)
+    text = f"1 {'+' if rest > 0 else '−'} {abs(rest):.1e}"
+    return text if value > 0 else f"−({text})"
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """Print remarks on the options on the standard error: they are no part of the answer."""
+    for text in notes:
+        print("note:", text, file=sys.stderr)
 
 
 def to_json(value: Any) -> Any:

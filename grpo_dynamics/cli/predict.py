@@ -9,7 +9,7 @@ from typing import Any
 
 from grpo_dynamics import __version__
 from grpo_dynamics.cli.errors import bad_input, output_file, required, writing
-from grpo_dynamics.cli.output import brief, facts, print_json, probability, screen, table
+from grpo_dynamics.cli.output import brief, exactly, factor, facts, print_json, probability, screen, table
 from grpo_dynamics.cli.settings import PROBABILITY, Settings
 from grpo_dynamics.logodds import logit
 from grpo_dynamics.prediction import BetaRanges, Prediction, as_dict, predict
@@ -58,28 +58,46 @@ def verdict(found: Prediction) -> str:
     start, goal = probability(float(logit(found.p0))), probability(float(where.log_odds))
     low, high = probability(float(where.low)), probability(float(where.high))
     if found.kind == LimitKind.ONE:
-        if found.dynamics.alpha == 0:
-            why = "nothing pulls back to the reference"
-        else:
-            why = "p_0 lies above the unstable fixed point" if found.fixed.count else "β is too small to hold it"
-        return f"Success is amplified from {start} to 1: {why}."
+        return f"Success is amplified from {start} to 1: {why_one(found)}."
     if found.kind in (LimitKind.CYCLE, LimitKind.IRREGULAR):
         cycle = f"it ends in a cycle of period {where.period}"
         motion = cycle if found.kind == LimitKind.CYCLE else "it wanders irregularly"
         return f"Success never settles: {motion} between {low} and {high}."
     if found.kind == LimitKind.UNDECIDED:
-        return f"Success is still moving slowly after {int(where.steps)} steps, at {goal}."
+        return f"Success has not settled after {int(where.steps)} steps: it is at {goal}, between {low} and {high}."
+    if start == goal:
+        return f"Success is practically unchanged, at {goal}."
     if math.isclose(float(logit(found.p0)), reference):
         return f"Success is amplified from {start} to {goal}."
     if where.log_odds >= logit(found.p0):
         return f"Success is amplified from {start} to {goal}; the reference has {probability(reference)}."
+    if goal == probability(reference):
+        return f"Success falls from {start} to {goal}, practically that of the reference."
     return f"Success falls from {start} to {goal}, still above the {probability(reference)} of the reference."
+
+
+def why_one(found: Prediction) -> str:
+    """Return why p goes to 1."""
+    if found.dynamics.alpha == 0:
+        return "nothing pulls back to the reference"
+    points = [float(x) for x in found.fixed.log_odds if math.isfinite(x)]
+    if not points:
+        return "β is too small to hold it"
+    if logit(found.p0) >= points[-1]:
+        return "p_0 lies above the unstable fixed point"
+    return f"it overshoots the unstable fixed point {probability(points[-1])}"
 
 
 def speed(found: Prediction) -> str:
     """Return how fast, in one plain sentence."""
     if found.kind in (LimitKind.CYCLE, LimitKind.IRREGULAR):
+        if any(low < found.dynamics.beta < high for low, high in found.betas.stable):
+            return "never arrives from this p_0; from others p goes to the stable fixed point"
         return f"never arrives; with β > {brief(found.betas.stable[0][0])} the fixed point would be stable"
+    if found.kind == LimitKind.UNDECIDED:
+        return "not settled"
+    if probability(float(logit(found.p0))) == probability(float(found.limit.log_odds)):
+        return "practically there from the start"
     if found.steps_to_1_percent is None:
         return "not within 1 % of the way after 20,000 steps"
     count = f"{found.steps_to_1_percent} step{'' if found.steps_to_1_percent == 1 else 's'}"
@@ -89,20 +107,34 @@ def speed(found: Prediction) -> str:
     if abs(found.multiplier) < 1e-12:
         return f"{sentence}; a step from nearby arrives at once"
     sides = ", from alternating sides" if found.multiplier < 0 else ""
-    return f"{sentence}; near the end each step leaves {abs(found.multiplier):.3g} of the distance{sides}"
+    return f"{sentence}; near the end each step leaves {share(abs(found.multiplier))} of the distance{sides}"
+
+
+def share(multiplier: float) -> str:
+    """Return a multiplier below 1 to three digits, never as 1."""
+    return f"{multiplier:.3g}" if multiplier < 0.9995 else factor(multiplier)
+
+
+def first_step(found: Prediction) -> str:
+    """Return where the first step goes."""
+    first = float(logit(found.p0))
+    start, goal = probability(first), probability(float(found.dynamics.step(first)))
+    if start == goal:
+        return f"practically stays at {goal}"
+    return f"{'rises' if found.first_step_rises else 'falls'} to {goal}"
 
 
 def show(found: Prediction, settings: Settings, plot: Path | None) -> None:
     """Print the prediction for people."""
     out, dynamics = screen(), found.dynamics
-    out.print(f"β = {brief(dynamics.beta)}, p_ref = {dynamics.p_ref:g}, {settings.title()}\n")
+    out.print(f"β = {brief(dynamics.beta)}, p_ref = {exactly(dynamics.p_ref)}, {settings.title()}\n")
     out.print(verdict(found), style="bold")
     out.print()
     rows = [
         (
             probability(float(log_odds)),
             f"{float(log_odds):.4f}",
-            brief(float(multiplier)),
+            factor(float(multiplier)),
             "stable" if stable else "unstable",
             "the orbit ends here" if found.kind == LimitKind.FIXED_POINT and log_odds == found.limit.log_odds else "",
         )
@@ -116,10 +148,9 @@ def show(found: Prediction, settings: Settings, plot: Path | None) -> None:
     status = Status(int(found.fixed.status))
     if status != Status.OK:
         out.print(f"Fixed points: {status.meaning}.")
-    rising = "rises" if found.first_step_rises else "falls"
     lines = [
         ("from p_0", probability(float(logit(found.p0)))),
-        ("first step", f"{rising} to {probability(float(dynamics.step(logit(found.p0))))}"),
+        ("first step", first_step(found)),
         (f"after {found.steps} steps", probability(found.end)),
         ("speed", speed(found)),
     ]
@@ -166,7 +197,7 @@ def write_picture(found: Prediction, plot: Path, settings: Settings) -> None:
     from grpo_dynamics.plotting import prediction, write_whole
 
     dynamics = found.dynamics
-    title = rf"$\beta={dynamics.beta:g}$,  $p_{{\mathrm{{ref}}}}={dynamics.p_ref:g}$,  {settings.title()}"
+    title = rf"$\beta={dynamics.beta:g}$,  $p_{{\mathrm{{ref}}}}=$ {exactly(dynamics.p_ref)},  {settings.title()}"
     figure = prediction(dynamics, dynamics.iterate(max(found.steps, 1), p0=found.p0), found.fixed, title)
     with writing("plot", plot):
         write_whole(plot, picture_bytes(figure, plot.suffix.lower()))

@@ -28,10 +28,11 @@ def predict_file(
     from grpo_dynamics.questions import predict_questions, summary
 
     dynamics = settings.recursion(beta, 0.5)
-    out = source.with_name(f"{source.stem}.predictions.parquet") if out is None else out
-    output_file("out", out, ENDINGS)
+    if out is not None:
+        output_file("out", out, ENDINGS)
     with progress() as tell, bad_input():
         questions = read_questions(source, **columns)
+        out = source.with_name(f"{source.stem}.predictions.parquet") if out is None else out
         if out.exists() and out.samefile(source):
             refuse("out", "another file than the one that is read", str(out))
         table = predict_questions(questions, dynamics, steps, confidence, tell)
@@ -74,7 +75,7 @@ def show(
         "stuck": stuck,
         "solved": "no failure was seen: p = 1 stays 1",
         "unstable": "p never settles: a cycle, or irregular",
-        "undecided": "still moving after 20,000 steps",
+        "undecided": "not settled after 20,000 steps",
     }
     lines = [
         (f"{name:<10}{outcomes[name]:>9}", text)
@@ -91,7 +92,8 @@ def show(
     console.print()
     if measured:
         width = found["median_interval_width"]
-        console.print(f"Intervals on p* ({confidence:.0%} Wilson on p_ref, carried through): median width {width:.3f}.")
+        level = f"{confidence:.0%}" if round(confidence, 2) == confidence else str(confidence)
+        console.print(f"Intervals on p* ({level} Wilson on p_ref, carried through): median width {width:.3f}.")
     else:
         console.print("No intervals on p*: they need the numbers of successes and samples.")
     console.print(f"Predictions per question: {out}", soft_wrap=True)

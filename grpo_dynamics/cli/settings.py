@@ -16,10 +16,10 @@ VARIANTS: dict[str, tuple[bool, float | None]] = {
     "two_kl": (True, None),
     "two_kl_dr_grpo": (False, None),
 }
-"""Name: (divides by the standard deviation, KL anchor α; None where --alpha gives it)."""
+"""Name: (divides by the standard deviation, KL anchor α without --alpha; None where --alpha has to be given)."""
 
-LARGEST_GROUP = 4096
-"""The gap of a group of G is a polynomial of degree G−1: beyond this size the exact statistics are the same."""
+LARGEST_GROUP = 16_384
+"""The gap of a group of G is a polynomial of degree G−1, so the work grows with G: some seconds at this size."""
 
 BETA = "a finite number > 0"
 PROBABILITY = "a probability strictly between 0 and 1"
@@ -40,22 +40,31 @@ class Settings:
     silent_groups: str | None
 
     def __post_init__(self) -> None:
-        """Refuse options that the variant has no use for: they would be ignored without a word."""
+        """Refuse wrong values, and options that contradict each other."""
         whitened, anchor = VARIANTS[self.variant]
         if anchor is None and self.alpha is None:
             missing("alpha", f"{ALPHA} with variant {self.variant}")
-        if anchor is not None and self.alpha is not None:
-            refuse(
-                "alpha", f"left out unless the variant is two_kl or two_kl_dr_grpo (here {self.variant})", self.alpha
-            )
-        for name in ("eps", "eps_placement", "ddof", "silent_groups"):
-            value = getattr(self, name)
-            if value is not None and not whitened:
-                refuse(name, f"left out with variant {self.variant}, which has no standard deviation", value)
-            if value is not None and name in ("ddof", "silent_groups") and self.group_size is None:
-                refuse(name, "left out without --group-size", value)
+        if anchor == 0 and self.alpha not in (None, 0.0):
+            refuse("alpha", f"0 or left out with variant {self.variant}: its KL is to the previous policy", self.alpha)
+        for name in ("ddof", "silent_groups"):
+            if getattr(self, name) is not None and self.group_size is None:
+                refuse(name, "left out without --group-size", getattr(self, name))
+        if not whitened and self.silent_groups == "drop":  # would change the mean, too: not one of the variants here
+            refuse("silent_groups", f"keep or left out with variant {self.variant}", self.silent_groups)
         if self.group_size is not None and not 2 <= self.group_size <= LARGEST_GROUP:
             refuse("group_size", GROUP_SIZE, self.group_size)
+        if self.eps is not None:
+            with bad_input():
+                Whitened(self.eps)  # wrong values are refused also where they would have no effect
+
+    def notes(self) -> list[str]:
+        """Return which of the given options have no effect, and why: they are never ignored without a word."""
+        if VARIANTS[self.variant][0]:
+            return []
+        given = [f"--{n.replace('_', '-')}" for n in ("eps", "eps_placement", "ddof") if getattr(self, n) is not None]
+        names = " and ".join(", ".join(given).rsplit(", ", 1))
+        why = f"variant {self.variant} does not divide by a standard deviation"
+        return [f"{names} {'has' if len(given) == 1 else 'have'} no effect: {why}"] if given else []
 
     def normalization(self) -> Normalization:
         """Return how rewards become advantages."""
@@ -68,8 +77,7 @@ class Settings:
 
     def anchor(self) -> float:
         """Return α."""
-        fixed = VARIANTS[self.variant][1]
-        return self.alpha if fixed is None and self.alpha is not None else float(fixed or 0.0)
+        return float(VARIANTS[self.variant][1] or 0.0) if self.alpha is None else self.alpha
 
     def recursion(self, beta: float | None, p_ref: Any) -> Recursion:
         """Return the dynamics, every value checked."""

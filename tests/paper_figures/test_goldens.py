@@ -46,6 +46,54 @@ def test_a_contradiction_is_excused_only_while_its_partner_agrees() -> None:
     assert goldens.table(both)["verdict"].to_list() == [goldens.DIFFERS] * 2
 
 
+def test_settings_of_the_experiment_are_rows_and_not_called_computed(judged: pl.DataFrame) -> None:
+    settings = judged.filter(verdict=goldens.SETTING)
+    printed = {
+        "5e-6",
+        "0.2",
+        "0.1",
+        "10",
+        "16",
+        "1319",
+        "50",
+        "17",
+        "150",
+        "2550",
+    }  # β and the temperature are both 0.1
+    assert settings["paper"].to_list().count(0.1) == 2
+    assert set(settings["paper"].to_list()) == {float(value) for value in printed}
+    assert settings["ours"].null_count() == settings.height == 11
+
+
+def test_every_point_of_figure_3_is_the_one_read_off() -> None:
+    from paper_figures import figure3
+
+    ones = [1.0] * 17
+    series = {
+        830: [0, 0, 0.04, 0.66, 0.04, 0.10, 0, 0.18, 0, 0.16, 0.24, 0, 0, 0.50, 0.38, 0, 0.68],
+        241: [0.20, 0.04, 0.30, 0.88, 0.90, 0.52, 0.70, 0.78, 0.64, 0.90, 1, 1, 0.82, 0.96, 0.98, 1, 1],
+        320: [0, 0.02, 0.10, 0.08, 0, 0, 0.06, 0.12, 0.44, 0.18, 0.14, 0.02, 0, 0.04, 0, 0.64, 0.46],
+        1291: [0.78, 0.36, 0.92, 0.92, 1, 1, 1, 0.94, *ones[8:]],
+        1150: [0.10, 0.16, 0.02, 0.80, 0.96, *ones[5:]],
+        186: [0.02 if iteration in (600, 1500) else 0 for iteration in range(150, 2551, 150)],
+        177: [0] * 17,
+    }
+    table = figure3.data()
+    assert {q: table.filter(question=q)["success_rate"].to_list() for q in series} == series
+    assert table.height == sum(map(len, series.values()))
+    rows = goldens.paper_values().filter(kind="read_off")
+    assert rows["note"].str.contains("7 × 17 are data in figure3.csv").all()
+
+
+def test_the_ends_of_figure_4_at_both_eps_are_rows_of_the_theory(judged: pl.DataFrame) -> None:
+    """B(0.01) = p(1−p)|2p−1| / (2(p(1−p)+ε)^{3/2}) in plain arithmetic."""
+    ours = judged.filter(pl.col("id").str.starts_with("fig4-theory"))
+    assert ours["paper"].to_list() == [4.851, 4.917]
+    assert ours["verdict"].to_list() == [goldens.AGREES] * 2
+    for eps, value in zip((1e-4, 1e-5), ours["ours"], strict=True):
+        assert value == pytest.approx(0.0099 * 0.98 / (2 * (0.0099 + eps) ** 1.5), rel=1e-12)
+
+
 def test_text_shows_every_row_and_the_counts(judged: pl.DataFrame) -> None:
     text = goldens.as_text(judged)
     assert text.count("\n") == judged.height + 3
