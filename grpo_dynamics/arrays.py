@@ -53,15 +53,16 @@ def namespace(*values: Array) -> Any:
 def as_arrays(*values: Array, beside: Any = None) -> tuple[Any, ...]:
     """Return ``(xp, *arrays)``: the values as arrays of one namespace, floating dtype and device.
 
-    float32 arrays stay float32 unless a float64 array is among them; everything else becomes float64. Numbers, NumPy's
-    scalars among them, have no say.
+    float32 arrays stay float32 unless a float64 array is among them; everything else becomes float64. Numbers
+    have no say, nor have NumPy's scalars beside an array.
 
     Args:
         values: what to convert.
         beside: a frozen dataclass of options whose arrays have a say in the namespace, dtype and device as well.
     """
     others = [v for _, v in fields(beside) if hasattr(v, "shape")] if beside is not None else []
-    arrays = [v for v in (*values, *others) if hasattr(v, "dtype") and not isinstance(v, np.generic)]
+    typed = [v for v in (*values, *others) if hasattr(v, "dtype")]
+    arrays = [v for v in typed if not isinstance(v, np.generic)] or typed
     xp = namespace(*values, *others)
     single = bool(arrays) and all(v.dtype == xp.float32 for v in arrays)
     dtype = xp.float32 if single else xp.float64

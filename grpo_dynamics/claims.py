@@ -36,7 +36,7 @@ class Group(enum.StrEnum):
     ERRORS = "errors"
 
     @property
-    def title(self) -> str:
+    def words(self) -> str:
         """As a headline."""
         return {"paper": "The paper", "ours": "Ours", "errors": "Errors found"}[self.value]
 

@@ -24,10 +24,9 @@ def logit(p: Array) -> Array:
     """
     require("p", p, "a probability between 0 and 1", lambda x: (x >= 0) & (x <= 1))
     xp, p = as_arrays(p)
-    middle = xp.abs(p - 0.5) < 0.25
-    # 2p - 1 is exact for p in [1/4, 3/4] (Sterbenz), where the difference of logarithms would cancel
-    centred = 2 * xp.atanh(xp.where(middle, 2 * p - 1, 0.0 * p))
-    return xp.where(middle, centred, xp.log(p) - xp.log1p(-p))[()]
+    failure = 1 - p
+    # around 1/2 the logarithm of a number near 1 would cancel; 2p − 1 is exact there (Sterbenz)
+    return xp.where(xp.abs(p - 0.5) < 0.25, xp.log1p((2 * p - 1) / failure), xp.log(p / failure))[()]
 
 
 @quiet

@@ -160,8 +160,9 @@ class Whitened(Normalization):
             total = own + eps
             gap = 1 / total
         share = own / total
-        bare = (eps == 0) & (own < 4 * xp.finfo(own.dtype).smallest_normal)  # underflow, long before Ω overflows
-        if xp.any(bare):
+        underflow = total < 4 * xp.finfo(own.dtype).smallest_normal  # at ε = 0, long before Ω overflows
+        if xp.any(underflow):
+            bare = underflow & (eps == 0)
             gap, share = xp.where(bare, xp.exp(0.5 * size), gap), xp.where(bare, 1.0, share)
         return gap, share
 

@@ -57,7 +57,7 @@ def show(chosen: Sequence[Claim]) -> None:
     parts: list[str] = []
     for group, tally in counts(chosen).items():
         kinds = ", ".join(f"{number} {kind}" for kind, number in tally.items())
-        parts.append(f"{Group(group).title}: {sum(tally.values())} ({kinds})")
+        parts.append(f"{Group(group).words}: {sum(tally.values())} ({kinds})")
     console.print(f"{len(chosen)} claims. " + ". ".join(parts) + ".")
 
 
@@ -67,7 +67,7 @@ def group_table(group: Group, rows: Sequence[Claim]) -> Any:
     from rich.table import Table
 
     result = Table(
-        title=group.title,
+        title=group.words,
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,

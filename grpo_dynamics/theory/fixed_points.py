@@ -2,8 +2,8 @@
 
 With b = αβ a fixed point solves b·(L − L_ref) = Ω(L). The places where dΩ/dL = b, the folds, cut the line into
 intervals on which L − L_ref − Ω(L)/b is monotone: its signs at the folds give the number of fixed points and a bracket
-for each, before any root is searched. Each is then found by Newton's method on log(b·d) − log Ω(L_ref + d) in
-d = L − L_ref, kept inside its bracket: that form is concave or nearly linear where the plain one is exponential.
+for each, before any root is searched. Each is then found by Newton's method in d = L − L_ref, first
+plain, then kept inside its bracket and on log(b·d) − log Ω, which is nearly linear where the equation is exponential.
 """
 
 from __future__ import annotations
@@ -213,27 +213,26 @@ def _newton(
     d = _start(normalization, pull, anchor, low, high, interval)
     settled = d < 0
     for _ in range(2 if interval == 2 else 4):
-        d, settled, _ = _newton_step(normalization, pull, anchor, d)
+        d, settled, _ = _newton_step(normalization, pull, anchor, d, logarithmic=interval == 1)
     slack = 8 * xp.finfo(d.dtype).eps  # bracket ends are attained in rounding
     converged = settled & (d >= low * (1 - slack)) & (d <= high * (1 + slack))
     at = xp.nonzero(~converged)[0]
-    root, inside = d, (d > low) & (d < high)
-    d = xp.where(inside, d, xp.sqrt(low) * xp.sqrt(high))
+    here, bottom, top = d[at], low[at], high[at]
+    here = xp.where((here > bottom) & (here < top), here, xp.sqrt(bottom) * xp.sqrt(top))
     for steps in (3, 5, 12, 44):
         if at.shape[0] == 0:
             break
-        part = take(normalization, low.shape, at)
-        here, b, origin, bottom, top = d[at], pull[at], anchor[at], low[at], high[at]
+        part, b, origin = take(normalization, low.shape, at), pull[at], anchor[at]
         for _ in range(steps):
-            new, settled, below = _newton_step(part, b, origin, here)
+            new, settled, below = _newton_step(part, b, origin, here, logarithmic=True)
             right = below == (interval % 2 == 0)
             bottom, top = xp.where(right, here, bottom), xp.where(right, top, here)
             here = xp.where((new >= bottom) & (new <= top), new, xp.sqrt(bottom) * xp.sqrt(top))
         settled = settled | (top - bottom <= slack * top)
-        d[at], low[at], high[at] = here, bottom, top
-        root[at], converged[at] = here, settled
-        at = at[~settled]
-    return root, converged
+        d[at], converged[at] = here, settled
+        late = xp.nonzero(~settled)[0]
+        at, here, bottom, top = at[late], here[late], bottom[late], top[late]
+    return d, converged
 
 
 def _start(normalization: Normalization, pull: Array, anchor: Array, low: Array, high: Array, interval: int) -> Array:
@@ -252,15 +251,20 @@ def _start(normalization: Normalization, pull: Array, anchor: Array, low: Array,
     return xp.minimum(xp.maximum(start, low), high)
 
 
-def _newton_step(normalization: Normalization, pull: Array, anchor: Array, d: Array) -> tuple[Array, Array, Array]:
-    """Return the next d, whether it is exact to rounding, and whether b·d < Ω at the present one."""
+def _newton_step(
+    normalization: Normalization, pull: Array, anchor: Array, d: Array, logarithmic: bool
+) -> tuple[Array, Array, Array]:
+    """Return the next d, whether it is exact to rounding, and whether b·d < Ω at the present one.
+
+    A step on log(b·d) − log Ω, or on b·d − Ω: the first is safe, the second cheaper and better where d hardly matters.
+    """
     xp = namespace(d)
     tiny = xp.finfo(d.dtype).eps
     gap, rate = normalization.gap_and_rate(anchor + d)
-    value = xp.log(pull * d / gap)
-    tangent = 1 - d * rate
-    move = value / tangent
+    ratio, elasticity = gap / (pull * d), d * rate
+    tangent = 1 - elasticity
+    move = xp.log(ratio) / tangent if logarithmic else (ratio - 1) / (1 - elasticity * ratio)
     # the error that a step leaves is of the order of move²/tangent, or rounding over tangent
-    slack = xp.abs(tangent)
-    settled = xp.abs(move) <= xp.maximum(0.25 * tiny**0.5 * slack, 32 * tiny / slack)
-    return d - d * move, settled, value < 0
+    slope = xp.abs(tangent)
+    settled = xp.abs(move) <= xp.maximum(0.25 * tiny**0.5 * slope, 32 * tiny / slope)
+    return d + d * move, settled, ratio > 1
