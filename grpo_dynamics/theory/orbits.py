@@ -186,8 +186,8 @@ def _destination(xp: Any, dynamics: Recursion, state: Array, points: Array) -> A
     reach = xp.abs(state - nearest)
     least, most = least_and_most(nearest - reach, nearest + reach)
     contracts = xp.isfinite(nearest) & (least > -1) & (most < 1)
-    there = xp.where(xp.isinf(state), state, xp.nan)
-    return xp.where(contracts, nearest, xp.where(walks, ahead, there))
+    goes = xp.where(contracts, nearest, xp.where(walks, ahead, xp.nan))
+    return xp.where(xp.isinf(state), state, goes)  # without smoothing an orbit can be at p = 1 already
 
 
 def _period(xp: Any, dynamics: Recursion, orbit: Array) -> tuple[Array, Array, Array]:

@@ -74,6 +74,12 @@ def test_slow_convergence_is_recognised_at_once():
         assert found.p == pytest.approx(p_star, abs=1e-4)
 
 
+def test_an_orbit_that_overflows_is_at_one():
+    """Without smoothing the orbit reaches L = inf in twelve steps, past a fixed point that repels."""
+    found = gd.limit(gd.two_kl(10.0, 2.0611536181902033e-09, 0.5, eps=0.0), p0=0.5)
+    assert (found.kind, found.log_odds) == (gd.LimitKind.ONE, np.inf)
+
+
 def test_next_to_a_flip():
     """Just stable: a fixed point, though the orbit alternates for thousands of steps. Just unstable: a narrow cycle."""
     flip = gd.stable_betas(0.001)[0][0]
@@ -94,9 +100,8 @@ def test_the_limit_is_where_plain_iteration_goes(beta, p_ref, eps, alpha, p0):
     orbit = recursion.iterate(3000, p0=p0).log_odds
     tail = orbit[-64:]
     if found.kind == gd.LimitKind.FIXED_POINT:
-        distance = np.abs(
-            tail - found.log_odds
-        )  # recognised long before the orbit is there: it is there or comes closer
+        # recognised long before the orbit is there: it is there, or comes closer
+        distance = np.abs(tail - found.log_odds)
         assert np.all((distance[2:] < distance[:-2]) | (distance[2:] <= 1e-6 * (1 + abs(found.log_odds))))
         points = gd.fixed_points(recursion)
         assert np.nanmin(np.abs(points.log_odds - found.log_odds)) == 0
