@@ -1,4 +1,4 @@
-# `make reproduce` and `make test` set up all they need in .venv; a second run starts at once.
+# `make reproduce`, `make test` and `make docs` set up all they need in .venv; a second run starts at once.
 # Only relative paths below, so that a checkout may live in a folder with spaces in its name.
 
 PYTHON ?= python3
@@ -14,7 +14,7 @@ export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lint types pytest wheel bench format constraints clean FORCE
+.PHONY: help reproduce test docs notebooks lint types pytest wheel bench format constraints clean FORCE
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -27,6 +27,18 @@ reproduce: $(VENV)/.base ## Set up, then reproduce the paper's numbers and figur
 
 test: lint types pytest wheel ## Set up, then lint, types, all tests, and the built wheel in an empty environment
 
+docs: $(VENV)/.docs ## Set up, then build the documentation into docs/_build/html, warnings being errors
+	rm -rf docs/_build docs/_generated docs/gallery
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -b html -W --keep-going -n -q docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
+notebooks: $(VENV)/.docs ## Write the notebooks as ordinary Jupyter notebooks into build/notebooks
+	mkdir -p build/notebooks
+	cd docs/notebooks && for page in *.md; do \
+	  "$(CURDIR)/$(BIN)/python" -m jupytext --quiet --to ipynb \
+	    --output "$(CURDIR)/build/notebooks/$${page%.md}.ipynb" "$$page" || exit 1; done
+	@ls build/notebooks/*.ipynb
+
 lint: $(VENV)/.dev ## Ruff: rules and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,7 +47,7 @@ types: $(VENV)/.dev ## Pyright: strict on the package
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 # One thread per worker: BLAS and torch would otherwise start one per core in each of them.
-pytest: $(VENV)/.dev ## Tests and docstring examples
+pytest: $(VENV)/.dev ## Tests, notebooks, and the examples in docstrings and pages
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 $(ARGS)
 
 wheel: $(VENV)/.dev ## Build sdist and wheel, check them, run the commands from the installed wheel
@@ -56,7 +68,7 @@ constraints: ## Write constraints.txt anew from what pip resolves today
 	PIP_CONSTRAINT= PIP_BUILD_CONSTRAINT= .ci/write-constraints "$(PYTHON)" constraints.txt
 
 clean: ## Remove the environment, the builds and every cache
-	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build docs/_build docs/_generated docs/gallery .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A virtual environment knows the folder it was made in: a copied or moved checkout has to make its own.
@@ -79,4 +91,9 @@ $(VENV)/.base: $(VENV)/.made-in pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.made-in pyproject.toml constraints.txt
 	$(PIP) install --upgrade pip
 	$(PIP) install --editable '.[torch]' --group dev
+	@touch $(VENV)/.base $@
+
+$(VENV)/.docs: $(VENV)/.made-in pyproject.toml constraints.txt
+	$(PIP) install --upgrade pip
+	$(PIP) install --editable . --group docs
 	@touch $(VENV)/.base $@

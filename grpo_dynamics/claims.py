@@ -13,7 +13,6 @@ import dataclasses
 import enum
 import fnmatch
 import functools
-import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
@@ -25,7 +24,7 @@ Progress = Callable[[int, int, str], None]
 
 PAPER = "2503.06639"
 NOT_PROVED, NOT_TESTED = "add --prove", "make test"
-"""The status of what was not run: proofs take a minute, and tests are not in the wheel."""
+"""The status of what was not run, since proofs take a minute and tests are not in the wheel."""
 
 
 class Group(enum.StrEnum):
@@ -156,7 +155,7 @@ def _theorem_claims(data: Mapping[str, Any]) -> list[Claim]:
                 theorem.id,
                 Group.PAPER if theorem.source.startswith(PAPER) else Group.OURS,
                 theorem.title,
-                re.sub(r", [a-z ]*theory §.*", "", theorem.source),
+                theorem.source,
                 Kind.CERTIFIED if theorem.id in CERTIFIED else Kind.PROVED,
                 (f"symbolic:{theorem.id}", *more),
                 "",

@@ -1,0 +1,92 @@
+"""Sphinx: the pages of docs/, the notebooks executed, the API from the docstrings. No network: MathJax is local."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import generate
+from grpo_dynamics import __version__
+
+project = "grpo_dynamics"
+author = "The grpo_dynamics authors"
+copyright = "the grpo_dynamics authors, Apache-2.0"
+release = version = __version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",
+    "sphinxcontrib.bibtex",
+    "sphinx_copybutton",
+]
+exclude_patterns = ["_build", "_generated", "gallery/*.table.md", "**/.ipynb_checkpoints"]
+nitpicky = True
+
+# Pages
+myst_enable_extensions = ["amsmath", "attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+suppress_warnings = ["mystnb.unknown_mime_type"]
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+bibtex_bibfiles = ["references.bib"]
+bibtex_default_style = "unsrt"
+
+# Notebooks: run anew in every build, because a cache would not see that the package has changed.
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 240
+nb_execution_show_tb = True
+nb_merge_streams = True
+# Kernels of their own configuration: not the reader's, and silent about running on this machine only.
+profile = HERE / "_generated" / "ipython" / "profile_default"
+profile.mkdir(parents=True, exist_ok=True)
+(profile / "ipython_kernel_config.py").write_text("c.IPKernelApp.log_level = 40\n")
+os.environ["IPYTHONDIR"] = str(profile.parent)
+logging.getLogger("traitlets").setLevel(logging.WARNING)
+
+# API
+default_role = "code"
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_default_options = {"members": True}
+autodoc_mock_imports: list[str] = []
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+python_maximum_signature_line_length = 88
+# Types of other packages, whose pages are not reachable without a network; every other reference must lead somewhere.
+nitpick_ignore_regex = [(r"py:class", r".*"), (r"py:data", r"FIGURES")]
+
+# Look
+html_theme = "furo"
+html_title = "grpo_dynamics"
+html_static_path = ["_static"]
+html_css_files = ["grpo_dynamics.css"]
+html_show_sphinx = False
+html_copy_source = False
+html_theme_options: dict[str, Any] = {"navigation_with_keys": True, "top_of_page_buttons": []}
+
+
+def escape_mathematics(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Docstrings write |x| and shape (n, *batch), which reStructuredText would read as markup."""
+    lines[:] = [
+        line if line.lstrip().startswith((">>>", "...")) else line.replace("|", "\\|").replace("*batch", "\\*batch")
+        for line in lines
+    ]
+
+
+def setup(app: Any) -> None:
+    """Make the pages that are computed, before Sphinx looks for pages."""
+    generate.everything(HERE)
+    app.connect("autodoc-process-docstring", escape_mathematics)
