@@ -60,7 +60,7 @@ def draw(table: pl.DataFrame) -> Figure:
     left.set(xlim=(0, 1), ylabel=r"KL strength $\beta$", title="All questions")
     left.text(0.45, 14, "condition holds:\nit promises $p^*>p_{\\mathrm{ref}}$", color=BLUE, ha="center", va="center")
     tip = table.row(0, named=True)
-    left.annotate(f"can fail only for\n$p_{{\\mathrm{{ref}}}}>{tip['p_ref']:.4f}$", (tip["p_ref"], tip["fails_from"]),
+    left.annotate(f"can fail only for\n$p_{{\\mathrm{{ref}}}}>{tip['p_ref']:.3f}$", (tip["p_ref"], tip["fails_from"]),
                   xytext=(0.58, 0.42), ha="center", va="center", color=VERMILION,
                   arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.7, "shrinkA": 2, "shrinkB": 0})  # fmt: skip
     right.set(xscale="log", xlim=(0.06, 1e-6), title="The easiest questions, enlarged")

@@ -220,7 +220,7 @@ THEOREMS: list[Theorem] = [
         "ours",
         (r"$0<p_{\rm ref}<1$", r"$\beta>0$", r"$\varepsilon\geq0$"),
         _range,
-        "Theory §3 gives the threshold as 0.9564, which is rounded up: the condition can fail for every p_ref above "
-        "0.95635 (at 0.95636, say), so 'only for p_ref > 0.9564' is false in the last digit.",
+        "Rounded to four digits, at ε = 1e-5, the threshold is 0.9564; as ε → 0 the condition can fail for every p_ref "
+        "above 0.95635 (at 0.95636, say), so 'only for p_ref > 0.9564' would be false in the last digit.",
     ),
 ]

@@ -104,7 +104,7 @@ def test_design_statuses():
 
 
 def test_the_condition_of_the_first_versions_fails_only_above_0_9564():
-    """Minimise the left side over β: it can fail only for p_ref > 0.9564 (ε → 0)."""
+    """Minimise the left side over β: it can fail only for p_ref > 0.9563 (ε → 0)."""
     p_ref = np.linspace(0.5, 0.99999, 4000)
     beta = np.geomspace(1e-3, 1e3, 4000)[:, None]
     fails = ~gd.amplifies_v1(beta, p_ref, 1e-9)
