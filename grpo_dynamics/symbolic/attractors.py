@@ -256,7 +256,6 @@ THEOREMS: list[Theorem] = [
         _li_yorke,
         r"The cycle attracts, so the chaos that Li and Yorke give is on a null set of starts: almost every start ends "
         r"on this "
-        r"3-cycle or on another attracting cycle (critical-orbits). Theory §4 calls the map chaotic there without that "
-        r"word of care.",
+        r"3-cycle or on another attracting cycle (critical-orbits).",
     ),
 ]

@@ -318,7 +318,7 @@ THEOREMS: list[Theorem] = [
         "ours",
         (r"$\varepsilon>0$",),
         _at_most_three,
-        r"Theory §4 closes the bracket on the right; its upper end is never attained. Its lower end is, when the fixed "
+        r"The upper end of the bracket is never attained. Its lower end is, when the fixed "
         r"point is $y=0$.",
     ),
     Theorem(

@@ -148,7 +148,7 @@ THEOREMS: list[Theorem] = [
         "ours",
         (SETTING, CENTRED, r"at policies whose conditionals given success and failure are those of $\pi_{\rm ref}$"),
         _reduction,
-        r"Theory §5's flow for L alone is exact for uniform conditionals, a two-logit policy, or the natural gradient "
+        r"The flow for L alone is exact for uniform conditionals, a two-logit policy, or the natural gradient "
         r"(which divides by "
         r"$p(1-p)$). The plain softmax flow with unequal conditionals leaves the tilted family, also for k3, and has "
         r"that speed only on "
@@ -166,6 +166,6 @@ THEOREMS: list[Theorem] = [
             r"the flow of $L$ of kl-flow-reduction",
         ),
         _k3_unique,
-        r"Theory §5 says that the flow has the folds of the map: that is so for the exact KL, not for k3.",
+        r"The folds of the map are in the flow of the exact KL, not in that of k3.",
     ),
 ]

@@ -202,8 +202,7 @@ THEOREMS: list[Theorem] = [
         "ours",
         (r"$y_{\rm ref}=-\ln20-g(-\ln20)$",),
         _same_beta,
-        r"Theory §3 says that $(1-\alpha)$ only damps and removes flips; at fixed $\beta$ the weaker anchor also moves "
-        r"the "
+        r"Against GRPO at $\alpha\beta$, $(1-\alpha)$ only damps; at fixed $\beta$ the weaker anchor also moves the "
         r"fixed point, here to where the map is steeper.",
     ),
 ]
