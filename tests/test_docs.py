@@ -12,6 +12,8 @@ from grpo_dynamics.cli import main
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
+GENERATED = ("gallery/", "_generated/")  # written by the build of the docs, which fails where such a link leads nowhere
+
 
 def commands():
     for page in PAGES:
@@ -37,4 +39,5 @@ def test_a_shown_command_succeeds(argv, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_to_files_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), target
+        if not target.startswith(GENERATED):
+            assert (page.parent / target).exists(), target
