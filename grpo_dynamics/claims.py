@@ -14,7 +14,7 @@ import enum
 import fnmatch
 import functools
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -47,6 +47,7 @@ class Kind(enum.StrEnum):
     CERTIFIED = "certified on a box"
     TESTED = "tested"
     COMPUTED = "computed"
+    READ = "read in the source"
     READ_OFF = "read off"
     MEASURED = "the paper's measurement"
     SETTING = "the paper's setting"
@@ -106,10 +107,17 @@ def claims(prove: bool = False, progress: Progress | None = None) -> tuple[Claim
     """
     data = tomllib.loads(files("grpo_dynamics").joinpath("claims.toml").read_text(encoding="utf-8"))
     found = [*_theorem_claims(data), *_figure_claims(data), *_golden_claims(), *_written_claims(data)]
-    strengths = prove_all(progress) if prove else {}
     order = list(Group)
     found.sort(key=lambda claim: order.index(claim.group))
-    return tuple(dataclasses.replace(claim, status=_status(claim, strengths)) for claim in found)
+    every = tuple(dataclasses.replace(claim, status=_status(claim, {})) for claim in found)
+    return proved(every, progress) if prove else every
+
+
+def proved(chosen: Iterable[Claim], progress: Progress | None = None) -> tuple[Claim, ...]:
+    """Return the claims with the status that running the proofs of their theorems, and no others, gives them."""
+    every = tuple(chosen)
+    strengths = prove_all(progress, {id for claim in every for id in claim.named("symbolic")})
+    return tuple(dataclasses.replace(claim, status=_status(claim, strengths)) for claim in every)
 
 
 def counts(of: Iterable[Claim]) -> dict[str, dict[str, int]]:
@@ -123,11 +131,12 @@ def counts(of: Iterable[Claim]) -> dict[str, dict[str, int]]:
     return result
 
 
-def prove_all(progress: Progress | None = None) -> dict[str, Strength]:
-    """Return the strength of every theorem, found by running its proof."""
+def prove_all(progress: Progress | None = None, ids: Collection[str] | None = None) -> dict[str, Strength]:
+    """Return the strength of every theorem, or of those named, found by running its proof."""
     from grpo_dynamics.symbolic import theorems
 
-    known, found = theorems(), dict[str, Strength]()
+    known = {id: theorem for id, theorem in theorems().items() if ids is None or id in ids}
+    found: dict[str, Strength] = {}
     for done, theorem in enumerate(known.values()):
         if progress:
             progress(done, len(known), theorem.id)
@@ -137,7 +146,7 @@ def prove_all(progress: Progress | None = None) -> dict[str, Strength]:
     return found
 
 
-CERTIFIED = frozenset({"li-yorke"})
+CERTIFIED = frozenset({"li-yorke", "two-kl-same-beta", "amplification-v1-range"})
 """The theorems that are certified on a box; all others are proved, and a test runs every proof to see that they are."""
 
 
@@ -256,7 +265,7 @@ def _status(claim: Claim, strengths: Mapping[str, Strength]) -> str:
     verdicts = [_judged()[id]["verdict"] for id in claim.named("golden") if id in _judged()]
     if _verdicts()["differs"] in verdicts:
         return _verdicts()["differs"]
-    if theorems and claim.kind in (Kind.PROVED, Kind.CERTIFIED):
+    if theorems and claim.kind in (Kind.PROVED, Kind.CERTIFIED, Kind.READ):
         return min(strengths[id] for id in theorems if id in strengths).words if strengths else NOT_PROVED
     if _verdicts()["inconsistent"] in verdicts:
         return _verdicts()["inconsistent"]

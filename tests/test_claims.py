@@ -14,7 +14,7 @@ import pytest
 from scipy.optimize import brentq
 
 import grpo_dynamics as gd
-from grpo_dynamics.claims import CERTIFIED, Claim, Group, Kind, claims, counts, prove_all
+from grpo_dynamics.claims import CERTIFIED, Claim, Group, Kind, claims, counts, prove_all, proved
 from grpo_dynamics.cli import main
 from grpo_dynamics.symbolic import Strength, theorems
 from paper_figures import FIGURES, goldens
@@ -81,6 +81,15 @@ def test_the_registry_names_the_theorems_and_figures_that_there_are() -> None:
         assert any(check.startswith("docs/notebooks/") for check in checks), f"{theorem} has no notebook"
 
 
+def test_a_notebook_named_as_check_proves_the_theorem() -> None:
+    for claim in every():
+        for notebook in (check for check in claim.checks if check in NOTEBOOKS):
+            text = (ROOT / notebook).read_text(encoding="utf-8")
+            for theorem in claim.named("symbolic"):
+                assert "theorem(" in text, notebook
+                assert f'"{theorem}"' in text, f"{claim.id}: {notebook} does not prove {theorem}"
+
+
 def test_every_remark_on_the_paper_is_among_the_errors_or_no_error() -> None:
     no_error = {"lemma1", "thm7"}  # "it is also necessary", "enough for its use"
     remarked = {t.id for t in theorems().values() if t.remark and t.source.startswith("2503.06639")}
@@ -89,7 +98,7 @@ def test_every_remark_on_the_paper_is_among_the_errors_or_no_error() -> None:
 
 
 def test_proofs_are_as_strong_as_the_kind_says() -> None:
-    expected = {Kind.PROVED: Strength.PROVED, Kind.CERTIFIED: Strength.CERTIFIED}
+    expected = {Kind.PROVED: Strength.PROVED, Kind.READ: Strength.PROVED, Kind.CERTIFIED: Strength.CERTIFIED}
     for claim in every():
         if claim.kind in expected:
             assert min(strengths()[id] for id in claim.named("symbolic")) >= expected[claim.kind], claim.id
@@ -103,11 +112,11 @@ def test_status_is_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["error-figure2-eps"].status == goldens.INCONSISTENT
     assert found["gsm8k-after"].status == goldens.MEASURED
     assert found["lyapunov"].status == "make test"
-    monkeypatch.setattr("grpo_dynamics.claims.prove_all", lambda progress: {**strengths(), "thm3": Strength.FAILED})
-    proved = {claim.id: claim for claim in claims(prove=True)}
-    assert (proved["thm3"].status, proved["thm3"].holds) == ("failed", False)
-    assert (proved["li-yorke"].status, proved["li-yorke"].holds) == ("certified on a box", True)
-    assert {claim.status for claim in proved.values()} & {"add --prove"} == set()
+    monkeypatch.setattr("grpo_dynamics.claims.prove_all", lambda *_: {**strengths(), "thm3": Strength.FAILED})
+    after = {claim.id: claim for claim in claims(prove=True)}
+    assert (after["thm3"].status, after["thm3"].holds) == ("failed", False)
+    assert (after["li-yorke"].status, after["li-yorke"].holds) == ("certified on a box", True)
+    assert {claim.status for claim in after.values()} & {"add --prove"} == set()
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------
@@ -138,11 +147,18 @@ def test_kinds_and_names(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_prove_and_fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("grpo_dynamics.claims.prove_all", lambda progress: {**strengths(), "thm3": Strength.FAILED})
+    monkeypatch.setattr("grpo_dynamics.claims.prove_all", lambda *_: {**strengths(), "thm3": Strength.FAILED})
     assert main(["claims", "thm2", "--prove", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["claims"][0]["status"] == "proved"
     assert main(["claims", "--prove"]) == 1
     assert "failed" in capsys.readouterr().out
+
+
+def test_only_the_named_theorems_are_proved() -> None:
+    ran: list[str] = []
+    chosen = [claim for claim in every() if claim.id in ("thm2", "error-thm10-limit")]
+    assert [claim.status for claim in proved(chosen, lambda done, of, what: ran.append(what))] == ["proved", "proved"]
+    assert set(ran) == {"thm2", "thm10", "tv-sharp", "done"}
 
 
 @pytest.mark.parametrize(

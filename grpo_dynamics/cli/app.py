@@ -223,19 +223,19 @@ def claims_command(
         typer.Option(
             "--kind",
             metavar="KIND",
-            help="Only those: proved, certified, tested, computed, read_off, measured or setting. Can be repeated.",
+            help="Only those: proved, certified, tested, computed, read, read_off, measured or setting; repeatable.",
         ),
     ] = None,
-    prove: Annotated[bool, typer.Option("--prove", help="Run the proof of every theorem, in about a minute.")] = False,
+    prove: Annotated[bool, typer.Option("--prove", help="Run the proofs of what is listed; all: a minute.")] = False,
     as_json: options.Json = False,
 ) -> int:
     """List every claim of the paper and of ours, how it is checked, and the errors found.
 
     A claim is proved (by computer algebra, step by step), certified on a box
-    (by interval arithmetic), tested, or computed again; what was read off a
-    picture and what the paper measured say so. The numbers are computed now,
-    the proofs with --prove; the tests run from a checkout by `make test`.
-    The exit code is 1 if something that was run fails.
+    (by interval arithmetic), tested, or computed again; what was read in the
+    source or off a picture and what the paper measured say so. The numbers are
+    computed now, the proofs with --prove; the tests run from a checkout by
+    `make test`. The exit code is 1 if something that was run fails.
 
     Examples:
       grpo-dynamics claims

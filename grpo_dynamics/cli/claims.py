@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from grpo_dynamics import __version__
-from grpo_dynamics.claims import PAPER, Claim, Group, Kind, claims, counts
+from grpo_dynamics.claims import PAPER, Claim, Group, Kind, claims, counts, proved
 from grpo_dynamics.cli.errors import BadInput, choice
 from grpo_dynamics.cli.output import facts, print_json, progress, screen
 
@@ -23,10 +23,11 @@ def print_claims(names: Sequence[str], kinds: Sequence[str], prove: bool, as_jso
             near = difflib.get_close_matches(name, known, n=1)
             hint = f" (such as {near[0]})" if near else ""
             raise BadInput(f"claim must be one that `grpo-dynamics claims` lists{hint}, got {name!r}")
-    with progress() as tell:
-        every = claims(prove, tell) if prove else tuple(known.values())
-    chosen = [claim for claim in every if not wanted or claim.kind in wanted]
+    chosen = [claim for claim in known.values() if not wanted or claim.kind in wanted]
     chosen = [claim for claim in chosen if not names or claim.id in names]
+    if prove:
+        with progress() as tell:
+            chosen = list(proved(chosen, tell))
     if as_json:
         print_json(
             {

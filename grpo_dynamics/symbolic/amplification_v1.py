@@ -7,7 +7,7 @@ from typing import Any
 import sympy as sp  # pyright: ignore[reportMissingTypeStubs]
 
 from grpo_dynamics.symbolic import definitions as d
-from grpo_dynamics.symbolic.proof import Step, Theorem, argument, identity, polynomial_sign, positive
+from grpo_dynamics.symbolic.proof import Step, Theorem, argument, at_a_point, identity, polynomial_sign, positive
 
 p, beta, eps, odds = d.p, d.beta, d.eps, d.odds
 above_half: Any = {p: (1 + odds) / (2 + odds)}
@@ -175,7 +175,7 @@ def _range() -> list[Step]:
             0,
             sp.oo,
         ),
-        positive(r"$2.2333^2>\sinh^2y$ at $p_{\rm ref}=0.95634$", BARRIER**2 - _squared(BELOW)),
+        at_a_point(r"$2.2333^2>\sinh^2y$ at $p_{\rm ref}=0.95634$", BARRIER**2 - _squared(BELOW)),
         positive(
             r"and $\sinh^2y=(2p-1)^2/(4p(1-p))$ rises with $p$ above $\frac12$", sp.factor(sp.diff(sinh_squared, odds))
         ),
@@ -187,7 +187,7 @@ def _range() -> list[Step]:
             r"$\log w=2\,\mathrm{artanh}\frac{w-1}{w+1}$ is at least each partial sum of its series",
             "the series of artanh has no negative term",
         ),
-        positive(
+        at_a_point(
             r"at $\varepsilon=0$, $\beta=2/\log w$, $w=4.68$: $u=\frac12\log w$ has "
             r"$\cosh^4u<u^2\sinh^2y$ for $p_{\rm ref}=0.95635$",
             (log_w / 2) ** 2 * _squared(ABOVE) - cosh_squared**2,

@@ -146,7 +146,8 @@ def _flip_mirror() -> list[Step]:
     at_fold = root + beta
     anchor = sp.Symbol("alpha", positive=True)
     second = cosh * width ** sp.Rational(-5, 2) * (1 + 12 * eps - 8 * eps * cosh**2)
-    ratio = sp.Symbol("m", real=True)
+    first, bend, rate = sp.symbols("g_1 g_2 v")  # g', g'' and dy/dy_ref
+    speed = sp.solve(rate - 1 - first * rate / beta, rate)[0]
     return [
         *slope_steps(),
         identity(
@@ -178,12 +179,16 @@ def _flip_mirror() -> list[Step]:
             sp.cancel(second * width ** sp.Rational(5, 2)),
         ),
         identity(
-            r"along $y_{\rm ref}$ a fixed point has $\mathrm dy/\mathrm dy_{\rm ref}=1/(1-m)$, its multiplier $m$ the "
-            r"slope "
-            r"$g''/(\beta(1-m))=g''/(2\beta)$ at $m=-1$: it is crossed with speed unless $g''=0$, that is at the cusp, "
-            r"$\beta=\beta_c$",
-            (1 / (1 - ratio)).subs(ratio, -1),
-            sp.Rational(1, 2),
+            r"differentiate $y=y_{\rm ref}+g(y)/\beta$ along $y_{\rm ref}$: "
+            r"$\mathrm dy/\mathrm dy_{\rm ref}=1/(1-m)$ with $m=g'/\beta$",
+            speed,
+            1 / (1 - first / beta),
+        ),
+        identity(
+            r"so $\mathrm dm/\mathrm dy_{\rm ref}=g''/(\beta(1-m))$, at $m=-1$ $g''/(2\beta)$: it is crossed with "
+            r"speed unless $g''=0$, that is at the cusp, $\beta=\beta_c$",
+            (bend * speed / beta).subs(first, -beta),
+            bend / (2 * beta),
         ),
         identity(
             r"where $g''=0$ is $\cosh^2y=\frac32+\frac1{8\varepsilon}$",

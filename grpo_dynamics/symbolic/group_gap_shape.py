@@ -179,8 +179,8 @@ def _shape() -> list[Step]:
         identity(
             r"$s_k^2$ with ddof $\delta$ is $G/(G-\delta)$ times that with ddof 0: $\Omega_G$ is multiplied by "
             r"$\sqrt{(G-\delta)/G}$",
+            (count * (1 - share) ** 2 + (size - count) * share**2) / (size - freedom),
             share * (1 - share) * size / (size - freedom),
-            share * (1 - share) * (size / (size - freedom)),
         ),
         identity(r"$G=4$: $\Omega_4=\sqrt3\,(1-2v)+3v$ with $v=p(1-p)$, as an example", *_example()),
     ]

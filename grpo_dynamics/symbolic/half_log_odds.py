@@ -15,7 +15,7 @@ sinh: Any = (t - 1 / t) / 2
 width: Any = 1 + 4 * eps * cosh**2
 """w ≥ 1 + 4ε."""
 half_gap: Any = cosh / sp.sqrt(width)
-"""g(y); a step of half-gap shows that it is the definition's."""
+"""g(y); ``slope_steps`` shows that it is the definition's."""
 slope: Any = sinh / width ** sp.Rational(3, 2)
 """g'(y)."""
 

@@ -98,6 +98,7 @@ ANY_NUMBER = argument(
 
 def _k2() -> list[Step]:
     levels: Any = sp.symbols("x_1:3", real=True)
+    drive, weight = sp.Function("Omega")(shift), sp.Function("v")(shift)  # v = κ p(1−p)
     return [
         *_same(
             r"$E[\partial_j\frac12\ell^2]=\partial_j\mathrm{KL}(\pi\|\pi_{\rm ref})$",
@@ -118,10 +119,10 @@ def _k2() -> list[Step]:
         ),
         identity(
             r"there $\mathrm d\dot L/\mathrm dL=-\kappa\beta\,p(1-p)(1-m)$ with $m=\Omega_L/\beta$ the multiplier of "
-            r"the map: stable iff $m<1$. "
+            r"the map, since the other term has the factor $\Omega-\beta(L-L_{\rm ref})=0$: stable iff $m<1$. "
             r"The flow has the folds of the map and none of its flips",
-            sp.diff(sp.Function("Omega")(shift) - beta * shift, shift),
-            -beta * (1 - sp.diff(sp.Function("Omega")(shift), shift) / beta),
+            sp.diff(weight * (drive - beta * shift), shift),
+            sp.diff(weight, shift) * (drive - beta * shift) - beta * weight * (1 - sp.diff(drive, shift) / beta),
         ),
     ]
 

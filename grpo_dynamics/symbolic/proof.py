@@ -72,7 +72,9 @@ class Proof:
         return self.strength > Strength.FAILED
 
     def __str__(self) -> str:
-        lines = [f"{self.theorem.id}: {self.theorem.title} [{self.theorem.source}] — {self.strength.words}"]
+        words = sum(outcome.strength is None for outcome in self.outcomes)
+        beside = f", with {words} argument{'s' * (words > 1)} in words" if words else ""
+        lines = [f"{self.theorem.id}: {self.theorem.title} [{self.theorem.source}] — {self.strength.words}{beside}"]
         for outcome in self.outcomes:
             word = "argument" if outcome.strength is None else outcome.strength.words
             lines.append(f"  {word:<18}  {outcome.step.says}  ({outcome.step.method})")
@@ -135,8 +137,18 @@ def positive(says: str, expression: Any, strict: bool = True) -> Step:
     return Step(
         says,
         Strength.PROVED,
-        lambda: bool(expression.is_positive if strict else expression.is_nonnegative),
+        lambda: bool(expression.free_symbols) and bool(expression.is_positive if strict else expression.is_nonnegative),
         "sign from the assumptions on the symbols",
+    )
+
+
+def at_a_point(says: str, number: Any) -> Step:
+    """A number without symbols is > 0, in exact arithmetic: a box that is one point, never proved."""
+    return Step(
+        says,
+        Strength.CERTIFIED,
+        lambda: not number.free_symbols and bool(number.is_positive),
+        "exact arithmetic at the numbers given",
     )
 
 

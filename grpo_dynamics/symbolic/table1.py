@@ -38,8 +38,9 @@ def _recursion(name: str, anchor: Any, whitened: bool) -> Step:
     odds, odds_ref, overlap = sp.symbols("o o_ref H", positive=True)  # H = H_S/H_F, log H = Δ_R
     mixed = anchor not in (zero, one)
     ratio = odds_ref**anchor * odds ** (1 - anchor) * (overlap if mixed else 1)
-    logit = sp.expand_log(sp.log(ratio)) + sp.log(sp.exp(plus / beta)) - sp.log(sp.exp(-minus / beta))
-    expected = d.step(sp.log(odds), sp.log(odds_ref), plus + minus, anchor=anchor) + (sp.log(overlap) if mixed else 0)
+    size = d.gap(p) if whitened else one
+    logit = sp.expand_log(sp.log(ratio)) + (1 - p) * size / beta - (-p * size / beta)
+    expected = d.step(sp.log(odds), sp.log(odds_ref), size, anchor=anchor) + (sp.log(overlap) if mixed else 0)
     terms = {zero: r"L_{n-1}", one: r"L_{\rm ref}"}.get(anchor, r"\alpha L_{\rm ref}+(1-\alpha)L_{n-1}+\Delta_R")
     gain = r"\Omega_\varepsilon(p_{n-1})" if whitened else "1"
     return identity(rf"{name}, recursion: $L_n={terms}+{gain}/\beta$", logit, expected)

@@ -7,7 +7,7 @@ from typing import Any
 import sympy as sp  # pyright: ignore[reportMissingTypeStubs]
 
 from grpo_dynamics.symbolic.definitions import alpha, beta, log_odds, log_odds_ref, step
-from grpo_dynamics.symbolic.proof import Step, Theorem, argument, identity, positive
+from grpo_dynamics.symbolic.proof import Step, Theorem, argument, at_a_point, identity, positive
 
 n: Any = sp.Symbol("n", integer=True, nonnegative=True)
 gap_value: Any = sp.Symbol("Omega", positive=True)
@@ -130,33 +130,41 @@ def _same_beta() -> list[Step]:
     single: Any = sp.Rational(1, 20)
     double: Any = sp.Rational(1, 7)
     x = sp.Symbol("x", positive=True)
+    state, reference, push = sp.symbols("y y_ref g")
+    anchor = push / (state - reference)
+    above = sp.Symbol("m", positive=True)
     return [
-        positive(
+        at_a_point(
             r"GRPO with $\beta=1$, $\varepsilon=1/100$ and the $y_{\rm ref}$ that puts a fixed point at $y=-\ln20$: "
-            r"there "
-            r"$(g')^2<\beta^2$, so it is stable (slopes as in fold-cubic)",
+            r"there $(g')^2<\beta^2$, so it is stable (slopes as in fold-cubic)",
             strength**2 - slope_squared(single),
         ),
-        positive(r"$g(-\ln20)<5$", 25 - gap_squared(single)),
-        positive(r"$g(-\ln7)>29/10$", gap_squared(double) - sp.Rational(29, 10) ** 2),
         identity(
-            r"$\ln x\le x-1$: the derivative of $x-1-\ln x$ is $(x-1)/x$", sp.diff(x - 1 - sp.log(x), x), (x - 1) / x
+            r"two-KL has a fixed point at $y$ if $\alpha=g(y)/(y-y_{\rm ref})$; at $y=-\ln7$, with the same $\beta$ "
+            r"and $y_{\rm ref}=-\ln20-g(-\ln20)$, $\alpha=g(-\ln7)/(\ln\frac{20}7+g(-\ln20))$",
+            anchor * reference + (1 - anchor) * state + push / strength,
+            state,
         ),
+        at_a_point(r"$g(-\ln20)<5$", 25 - gap_squared(single)),
+        at_a_point(r"$g(-\ln7)>29/10$", gap_squared(double) - sp.Rational(29, 10) ** 2),
+        at_a_point(r"$g(-\ln7)^2<g(-\ln20)^2$, so this $\alpha$ is below 1", gap_squared(single) - gap_squared(double)),
         positive(
-            r"two-KL has its fixed point at $y=-\ln7$, same $\beta$ and $y_{\rm ref}=-\ln20-g(-\ln20)$, if "
-            r"$\alpha=g(-\ln7)/(\ln\frac{20}7+g(-\ln20))$, which is above $\frac{29}{10}/(\frac{13}7+5)$; and below 1, "
-            r"as "
-            r"$g(-\ln7)^2<g(-\ln20)^2$",
-            gap_squared(single) - gap_squared(double),
+            r"$x-1-\ln x$ rises for $x=1+m>1$",
+            sp.diff(x - 1 - sp.log(x), x).subs(x, 1 + above),
         ),
-        positive(
+        argument(
+            r"it is 0 at $x=1$, so $\ln\frac{20}7\le\frac{13}7$ and $\alpha>\frac{29}{10}/(\frac{13}7+5)$",
+            "monotonicity",
+        ),
+        at_a_point(
             r"$\frac{29}{10}/(\frac{13}7+5)>2/5$", sp.Rational(29, 10) / (sp.Rational(13, 7) + 5) - sp.Rational(2, 5)
         ),
-        positive(
-            r"there $-g'/\beta>9/5>2-2/5>2-\alpha$, so its multiplier $(1-\alpha)+g'/\beta$ is below $-1$: unstable",
-            slope_squared(double) - sp.Rational(9, 5) ** 2,
+        at_a_point(r"there $-g'/\beta>9/5$", slope_squared(double) - sp.Rational(9, 5) ** 2),
+        at_a_point(r"$9/5>2-2/5$", sp.Rational(9, 5) - (2 - sp.Rational(2, 5))),
+        argument(
+            r"$-g'/\beta>2-\frac25>2-\alpha$: the multiplier $(1-\alpha)+g'/\beta$ is below $-1$, unstable",
+            "the steps before",
         ),
-        positive(r"$9/5>2-2/5$", sp.Rational(9, 5) - (2 - sp.Rational(2, 5))),
     ]
 
 
