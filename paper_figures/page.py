@@ -49,7 +49,7 @@ CAPTIONS: dict[str, tuple[str, str]] = {
     "table1": (
         "The paper summarises six variants.",
         "Every entry is derived here by computer algebra from one recursion, and checked against the numeric "
-        "package. The anchor α only damps: at p* < ½ a two-KL step is stable from β > B/(2−α) on.",
+        "package. At one p* < ½ a two-KL step is stable from β > B/(2−α) on, GRPO from β > B.",
     ),
     "fixed_point_map": (
         "Versions 1–3 plotted the fixed point over β and p_ref.",
