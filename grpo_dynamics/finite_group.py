@@ -18,8 +18,8 @@ class FiniteGroup(Normalization):
     Seen from one sample the other successes are Bin(G−1, p), so the gap is the polynomial of degree G−1 in p
     Ω_G(p) = Σ_s C(G−1,s) p^s (1−p)^(G−1−s) (a_{s+1} + b_s),  a_k = (1−k/G)/s_k,  b_k = (k/G)/s_k,
     with s_k the standard deviation of a group with k successes. At ε = 0, ddof = 0 it runs from Ω_G(0) = √(G−1) down
-    to p = ½ and back: it smooths like an ε between 1/(4G) and 1/(G−1). Costs O(G)
-    per element.
+    to p = ½ and back: it smooths like an ε between 1/(4G) and 1/(G−1).
+    Costs O(G) per element.
 
     Args:
         group_size: G ≥ 2, integer, any shape.
