@@ -150,7 +150,7 @@ def measure(quick: bool) -> dict[str, object]:
             ),
             ("numpy.exp, one each", f"{exp * 1e3:.2f} ms", f"{exp / n * 1e9:.2f} ns each"),
             *((f"times faster than {name}", f"{ratio:.2f}", goal.get(name, "")) for name, ratio in ratios.items()),
-            ("numpy.exp-equivalents per root", f"{equivalents:.0f}", verdict(equivalents, 250, at_least=False)),
+            ("numpy.exp-equivalents per root", f"{equivalents:.0f}", verdict(equivalents, 120, at_least=False)),
         ],
     )
     return {

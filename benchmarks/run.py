@@ -24,6 +24,9 @@ from importlib.metadata import version
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 
+import atlas
+import certificates
+import cuda
 import roots
 import running
 import startup
@@ -53,7 +56,8 @@ def main() -> None:
         "date": now.isoformat(timespec="seconds"),
         "quick": options.quick,
         "hardware": hardware(),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in ("numpy", "scipy")},
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("numpy", "scipy", "python-flint")},
     }
     print(f"{hardware()['cpu']}, one thread; {result['versions']}")
     for name in options.only:
@@ -70,6 +74,9 @@ SECTIONS = {
     "orbits": running.measure_orbits,
     "memory": running.measure_memory,
     "startup": startup.measure,
+    "atlas": atlas.measure,
+    "certificates": certificates.measure,
+    "cuda": cuda.measure,
 }
 
 if __name__ == "__main__":

@@ -89,23 +89,22 @@ def require(name: str, value: Any, allowed: str, test: Callable[[Any], Any]) -> 
 
     ``test`` gets the value as an array of real numbers and returns where it is right.
     """
-    refusal = f"{name} must be {allowed}, got {value!r}"
     if _is_foreign(value):
         array = value
     else:
         try:
             array = np.asarray(value)
         except ValueError:
-            raise ValueError(refusal) from None
+            raise ValueError(f"{name} must be {allowed}, got {value!r}") from None
         if array.dtype.kind not in "fiu":
-            raise ValueError(refusal)
+            raise ValueError(f"{name} must be {allowed}, got {value!r}")
     xp = namespace(array)
     with np.errstate(invalid="ignore"):
         good = xp.asarray(test(array))
     if bool(xp.all(good)):
         return
     if array.ndim == 0:
-        raise ValueError(refusal)
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
     where = int(xp.argmax(xp.reshape(xp.astype(~good, xp.int8), (-1,))))
     first = float(xp.reshape(array, (-1,))[where])
     index = tuple(int(i) for i in np.unravel_index(where, tuple(array.shape)))

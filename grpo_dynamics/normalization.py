@@ -42,6 +42,14 @@ class Normalization(abc.ABC):
         """
 
     @quiet
+    def gap_rate_and_bend(self, log_odds: Array) -> tuple[Array, Array, Array]:
+        """Return Ω, d log Ω/dL and d² log Ω/dL². Here the last is a difference quotient, good to half the digits."""
+        xp, log_odds = as_arrays(log_odds, beside=self)
+        step = float(xp.finfo(log_odds.dtype).eps) ** 0.5 * (1 + xp.abs(log_odds))
+        gap, rate = self.gap_and_rate(log_odds)
+        return gap, rate, (self.gap_and_rate(log_odds + step)[1] - rate) / step
+
+    @quiet
     def gap_slope(self, log_odds: Array) -> Array:
         """Return dΩ/dL."""
         gap, rate = self.gap_and_rate(log_odds)
@@ -137,16 +145,25 @@ class Whitened(Normalization):
 
     @quiet
     def gap(self, log_odds: Array) -> Array:
-        return self._gap_and_share(*as_arrays(log_odds, self.eps))[0][()]
+        return self._parts(*as_arrays(log_odds, self.eps))[0][()]
 
     @quiet
     def gap_and_rate(self, log_odds: Array) -> tuple[Array, Array]:
         xp, log_odds, eps = as_arrays(log_odds, self.eps)
-        gap, share = self._gap_and_share(xp, log_odds, eps)
-        return gap[()], (xp.tanh(0.5 * log_odds) * (0.5 * share))[()]
+        gap, own, total = self._parts(xp, log_odds, eps)
+        return gap[()], (xp.tanh(0.5 * log_odds) * (0.5 * (own / total)))[()]
 
-    def _gap_and_share(self, xp: Any, log_odds: Array, eps: Array) -> tuple[Array, Array]:
-        """Ω, and of what it divides by the share that is not ε: d log Ω/dL = ½ tanh(L/2)·share."""
+    @quiet
+    def gap_rate_and_bend(self, log_odds: Array) -> tuple[Array, Array, Array]:
+        """The same; with T = tanh(L/2), dT/dL = 2p(1−p) and d share/dL = −T·share·(1−share), for "std" half of it."""
+        xp, log_odds, eps = as_arrays(log_odds, self.eps)
+        gap, own, total = self._parts(xp, log_odds, eps)
+        tanh, share = xp.tanh(0.5 * log_odds), own / total
+        variance, part = (own, 0.5) if self.eps_placement == "variance" else (own * own, 0.25)
+        return gap[()], (tanh * (0.5 * share))[()], (share * (variance - part * tanh * tanh * (1 - share)))[()]
+
+    def _parts(self, xp: Any, log_odds: Array, eps: Array) -> tuple[Array, Array, Array]:
+        """Ω, what stands beside ε in it, and their sum. With its share of that sum d log Ω/dL = ½ tanh(L/2)·share."""
         size = xp.abs(log_odds)
         if self.eps_placement == "variance":
             t = xp.exp(-size)
@@ -159,12 +176,13 @@ class Whitened(Normalization):
             own = half / (1 + half * half)
             total = own + eps
             gap = 1 / total
-        share = own / total
-        underflow = total < 4 * xp.finfo(own.dtype).smallest_normal  # at ε = 0, long before Ω overflows
+        smallest = xp.finfo(own.dtype).smallest_normal
+        underflow = total < 4 * smallest  # at ε = 0, long before Ω overflows
         if xp.any(underflow):
             bare = underflow & (eps == 0)
-            gap, share = xp.where(bare, xp.exp(0.5 * size), gap), xp.where(bare, 1.0, share)
-        return gap, share
+            gap, own = xp.where(bare, xp.exp(0.5 * size), gap), xp.where(bare, smallest, own)
+            total = own + eps
+        return gap, own, total
 
     @quiet
     def turns(self) -> tuple[Array, ...]:
@@ -176,32 +194,23 @@ class Whitened(Normalization):
 
     @quiet
     def folds(self, beta: Array) -> tuple[Array, ...]:
-        """Closed form: w = 1 + 4ε cosh²(L/2) solves 4εβ²w³ − w + 1 + 4ε = 0 (notebook 6_bifurcations)."""
+        """Closed form: w = 1 + 4ε cosh²(L/2) solves 4εβ²w³ − w + 1 + 4ε = 0 (notebook 6_bifurcations).
+
+        Written with sin(θ/3) where sin θ = β/β_c, nothing cancels, and at ε = 0 the lower root is w = 1.
+        """
         if self.eps_placement == "std":
             return super().folds(beta)
         xp, beta, eps = as_arrays(beta, self.eps)
-        smooth = eps > 0
-        four = xp.where(smooth, 4 * eps, 4.0)
-        root = xp.sqrt(3 * four)
-        ratio = beta * root * (1.5 * (1 + four))  # β/β_c
-        exists = (ratio < 1) | ~smooth
-        beta = xp.where(exists, beta, beta / ratio)  # the double root at the cusp
-        tan = xp.tan(xp.acos(-xp.where(ratio < 1, ratio, 1.0)) / 3)  # cos θ and cos(θ − 2π/3) from the tangent
-        cos = 1 / (root * beta * xp.sqrt(1 + tan * tan))
-        high = xp.asinh(xp.sqrt(2 * cos - 1 - four) / xp.sqrt(four))  # w = 2 w_m cos θ and sinh² y = (w − 1)/4ε − 1
-        square = ((math.sqrt(3) * tan - 1) * cos - 1) / four - 1
-        squared, least = beta * beta, 1e-8 + 0.0 * beta
-        square = xp.maximum(square, squared)
-        for _ in range(2):  # the small root cancels above: Newton on s = β²(1 + 4ε(1+s))³ restores its digits
-            w = 1 + four * (1 + square)
-            cube = squared * w * w
-            slope = 1 - 3 * four * cube  # positive up to the cusp
-            square = square + (cube * w - square) / xp.maximum(slope, least)
-        square = xp.where(exists, square, 0.5 + 1 / (2 * four))
-        low = xp.asinh(xp.where(smooth, xp.sqrt(square), beta))
-        limit = log_odds_limit(xp, beta.dtype)
-        exists = exists & (high > low)
-        return (2 * low)[()], xp.where(smooth, 2 * xp.where(exists, high, low), limit)[()]
+        four = 4 * eps
+        cusp = 2 / (3 * (1 + four) * xp.sqrt(3 * four))  # β_c, infinite at ε = 0
+        within = xp.minimum(beta, cusp)
+        sine = xp.clip(within / cusp, xp.finfo(beta.dtype).smallest_normal, None)
+        tan = xp.tan(xp.asin(sine) / 3)
+        scale = 3 * (1 + four) / (sine * xp.sqrt(1 + tan * tan))
+        roots = scale * tan, scale * (0.5 * math.sqrt(3) - 0.5 * tan)
+        low, high = (2 * xp.asinh(within * w * xp.sqrt(w)) for w in roots)  # sinh²(L/2) = β²w³
+        high = xp.clip(high, None, log_odds_limit(xp, beta.dtype))
+        return low[()], xp.where((beta < cusp) & (high > low), high, low)[()]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,6 +247,10 @@ class MeanOnly(Normalization):
         xp, log_odds, size = as_arrays(log_odds, self.group_size)
         zero = xp.zeros_like(log_odds) + xp.zeros_like(size)
         return ((size - 1) / size + zero)[()], zero[()]
+
+    def gap_rate_and_bend(self, log_odds: Array) -> tuple[Array, Array, Array]:
+        gap, zero = self.gap_and_rate(log_odds)
+        return gap, zero, zero
 
     def turns(self) -> tuple[Array, ...]:
         """The slope is 0 everywhere; any point serves."""

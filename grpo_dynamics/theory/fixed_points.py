@@ -1,10 +1,4 @@
-"""All fixed points of a recursion, with multiplier, stability and a status per element.
-
-With b = αβ a fixed point solves b·(L − L_ref) = Ω(L). The places where dΩ/dL = b, the folds, cut the line into
-intervals on which L − L_ref − Ω(L)/b is monotone: its signs at the folds give the number of fixed points and a bracket
-for each, before any root is searched. Each is then found by Newton's method in d = L − L_ref, first
-plain, then kept inside its bracket and on log(b·d) − log Ω, which is nearly linear where the equation is exponential.
-"""
+"""All fixed points of a recursion, with multiplier, stability and a status per element."""
 
 from __future__ import annotations
 
@@ -22,12 +16,13 @@ from grpo_dynamics.arrays import (
     blocks,
     flat,
     map_options,
-    namespace,
     take,
 )
 from grpo_dynamics.logodds import complement, logit, sigmoid
-from grpo_dynamics.normalization import Normalization, log_odds_limit
-from grpo_dynamics.theory.recursion import Recursion, require_recursion
+from grpo_dynamics.theory.flow import Flow, require_dynamics
+from grpo_dynamics.theory.recursion import Recursion
+from grpo_dynamics.theory.solvers.flow_fixed_points import forward_fixed_point
+from grpo_dynamics.theory.solvers.recursion_fixed_points import roots
 
 
 class Status(enum.IntEnum):
@@ -38,6 +33,8 @@ class Status(enum.IntEnum):
     ABOVE_FOLD = 2
     MIRROR = 3
     NOT_CONVERGED = 4
+    NO_PULL = 5
+    WEAK_PULL = 6
 
     @property
     def meaning(self) -> str:
@@ -51,6 +48,8 @@ _MEANING = {
     Status.ABOVE_FOLD: "no interior fixed point: without smoothing and above the fold, p goes to 1",
     Status.MIRROR: "no interior fixed point: without a pull to the reference, p goes to 1",
     Status.NOT_CONVERGED: "a fixed point was bracketed but not found to working precision",
+    Status.NO_PULL: "no interior fixed point: the KL term is no pull on average, p goes to 1",
+    Status.WEAK_PULL: "no interior fixed point: the pull to the reference is too weak at p = 1, p goes to 1",
 }
 
 
@@ -83,188 +82,95 @@ class FixedPoints:
         return complement(self.log_odds)
 
 
-def fixed_points(dynamics: Recursion) -> FixedPoints:
-    """Return all interior fixed points of a recursion, for every element of its batch.
+def fixed_points(dynamics: Recursion | Flow) -> FixedPoints:
+    """Return all interior fixed points of a recursion or a flow, for every element of its batch.
 
     Counts are exact wherever the status is not DEGENERATE. The boundary points p = 0 and p = 1, which no orbit from
-    the interior reaches in finite time, are not listed; the statuses ABOVE_FOLD and MIRROR say when p tends to 1.
+    the interior reaches in finite time, are not listed; the statuses ABOVE_FOLD, MIRROR, NO_PULL and WEAK_PULL say
+    when p tends to 1.
 
     Args:
-        dynamics: a :class:`~grpo_dynamics.Recursion`, of any shape. Work is done in blocks: memory beyond the options
-            and the result does not grow with the batch.
+        dynamics: a :class:`~grpo_dynamics.Recursion` or a :class:`~grpo_dynamics.Flow`, of any shape. Work is done in
+            blocks: memory beyond the options and the result does not grow with the batch. A fixed point of a flow is
+            stable where its multiplier is below 1: small steps do not flip.
 
-    Source: [2503.06639v4, Prop. 1, Thm 3, Lemma 1]; folds and count derived in docs/notebooks/6_bifurcations.
+    Source: [2503.06639v4, Prop. 1, Thm 3, Lemma 1]; folds and count derived in docs/notebooks/6_bifurcations, flows
+    in docs/notebooks/8_kl_estimators.
 
     >>> fp = fixed_points(Recursion(beta=1.0, p_ref=0.2))
     >>> print(fp.count, fp.p.round(4), fp.stable)
     3 [0.6813 0.9347 1.    ] [ True False  True]
     """
-    require_recursion(dynamics)
+    require_dynamics(dynamics)
+    if isinstance(dynamics, Flow) and dynamics.divergence == "reverse":
+        found = fixed_points(dynamics.recursion)
+        return dataclasses.replace(found, stable=found.multiplier < 1)
     shape = batch_shape(dynamics)
     xp, beta = as_arrays(dynamics.beta, beside=dynamics)
-    slots = (max(3, 2 + len(dynamics.normalization.turns())), *shape)
-    log_odds = xp.full(slots, xp.nan, dtype=beta.dtype, device=beta.device)
-    multiplier = xp.full(slots, xp.nan, dtype=beta.dtype, device=beta.device)
-    count = xp.zeros(shape, dtype=xp.int8, device=beta.device)
-    status = xp.zeros(shape, dtype=xp.int8, device=beta.device)
+    if xp is not np:
+        from grpo_dynamics.theory.solvers import compiled  # it imports this module
+
+        if compiled.applies(dynamics):
+            return compiled.fixed_points(dynamics)
+    first = take(dynamics.normalization, shape, (slice(0, 1),) * len(shape))
+    slots = (max(3, 2 + len(first.turns())), *shape)
+    log_odds = xp.empty(slots, dtype=beta.dtype, device=beta.device)
+    multiplier = xp.empty(slots, dtype=beta.dtype, device=beta.device)
+    stable = xp.empty(slots, dtype=xp.bool, device=beta.device)
+    count = xp.empty(shape, dtype=xp.int8, device=beta.device)
+    status = xp.empty(shape, dtype=xp.int8, device=beta.device)
     with np.errstate(all="ignore"):
-        for index in blocks(shape, block_size(xp)):
+        for index in blocks(shape, max(block_size(xp), 1 << 16)):  # the last steps, for few roots, cost only calls
             inside = count[index].shape
             found = _solve_block(map_options(take(dynamics, shape, index), flat), math.prod(inside))
-            for result, part in zip((log_odds, multiplier), found[:2], strict=True):
+            held = found[1] < 1 if isinstance(dynamics, Flow) else xp.abs(found[1]) < 1
+            for result, part in zip((log_odds, multiplier, stable), (*found[:2], held), strict=True):
                 result[(slice(None), *index)] = xp.reshape(part, (-1, *inside))
             count[index], status[index] = (xp.reshape(part, inside) for part in found[2:])
-    return FixedPoints(log_odds, multiplier, xp.abs(multiplier) < 1, count[()], status[()])
+    return FixedPoints(log_odds, multiplier, stable, count[()], status[()])
 
 
-def _solve_block(dynamics: Recursion, size: int) -> tuple[Array, Array, Array, Array]:
+def _solve_block(dynamics: Recursion | Flow, size: int) -> tuple[Array, Array, Array, Array]:
+    """log-odds and multiplier (slots, size), count and status (size,) of one block with one-dimensional options."""
+    if isinstance(dynamics, Flow):
+        return _solve_forward(dynamics, size)
+    return _solve_recursion(dynamics, size)
+
+
+def _solve_forward(flow: Flow, size: int) -> tuple[Array, Array, Array, Array]:
+    """The same of a flow that the KL(π_ref‖π) pulls, or nothing."""
+    xp, beta = as_arrays(flow.beta, beside=flow)
+    turns = take(flow.normalization, (size,), slice(0, 1)).turns()
+    blank = xp.full((max(3, 2 + len(turns)), size), xp.nan, dtype=beta.dtype, device=beta.device)
+    log_odds, multiplier = blank + 0.0, blank + 0.0
+    if flow.divergence == "none":
+        none = xp.zeros((size,), dtype=xp.int64, device=beta.device)
+        return log_odds, multiplier, none, none + int(Status.NO_PULL)
+    log_odds[0, :], multiplier[0, :], present, converged = forward_fixed_point(
+        flow.normalization, flow.beta, flow.p_ref, size
+    )
+    status = xp.where(present, int(Status.OK), int(Status.WEAK_PULL))
+    return log_odds, multiplier, present, xp.where(converged, status, int(Status.NOT_CONVERGED))
+
+
+def _solve_recursion(dynamics: Recursion, size: int) -> tuple[Array, Array, Array, Array]:
     """log-odds and multiplier (slots, size), count and status (size,) of one block with one-dimensional options."""
     xp, beta, p_ref, alpha = as_arrays(dynamics.beta, dynamics.p_ref, dynamics.alpha, beside=dynamics)
     zero = xp.zeros((size,), dtype=beta.dtype, device=beta.device)
-    anchored = alpha * beta > 0
-    pull, anchor = xp.where(anchored, alpha * beta, 1.0) + zero, logit(p_ref) + zero
-    intervals, degenerate = _intervals(dynamics.normalization, pull, anchor)
+    pull, anchor = alpha * beta + zero, logit(p_ref) + zero
+    anchored = pull > 0
+    found = roots(dynamics.normalization, xp.where(anchored, pull, 1.0), anchor, anchored)
 
-    log_odds = xp.full((len(intervals) * size,), xp.nan, dtype=beta.dtype, device=beta.device)
-    multiplier = xp.full((len(intervals) * size,), xp.nan, dtype=beta.dtype, device=beta.device)
-    status = xp.where(degenerate, int(Status.DEGENERATE), int(Status.OK))
-    count = xp.zeros((size,), dtype=xp.int64, device=beta.device)
-    for i, (low, high, present) in enumerate(intervals):
-        present = present & anchored
-        at = xp.nonzero(present)[0]
-        if at.shape[0] == 0:
-            continue
-        part = take(dynamics.normalization, (size,), at)
-        d, converged = _newton(part, pull[at], anchor[at], low[at], high[at], i)
-        beyond = xp.isinf(high[at]) & (i == 2)  # a fixed point that exists, and overflows
-        d, converged = xp.where(beyond, xp.inf, d), converged | beyond
-        root, share = anchor[at] + d, alpha[at] if alpha.ndim else alpha
-        target = count[at] * size + at
-        log_odds[target] = root
-        rate = part.gap_and_rate(root)[1]
-        multiplier[target] = 1 - share + xp.where(beyond, 0.0, share * d * rate)  # Ω/(αβ) = d
-        if not xp.all(converged):
-            status[at[~converged]] = int(Status.NOT_CONVERGED)
-        count = count + present
-    none = xp.where(anchored, int(Status.ABOVE_FOLD), int(Status.MIRROR))
-    status = xp.where(count == 0, none, status)
-    slots = (len(intervals), size)
-    return xp.reshape(log_odds, slots), xp.reshape(multiplier, slots), count, status
-
-
-def _intervals(
-    normalization: Normalization, pull: Array, anchor: Array
-) -> tuple[list[tuple[Array, Array, Array]], Array]:
-    """Cut d = L − L_ref > 0 at the folds into intervals on which b·d − Ω is monotone, rising and falling in turn.
-
-    Returns:
-        (low, high, present) per interval: the bracket in d and whether it holds a root; and whether the element is
-        degenerate: on a fold as far as this precision can tell. A double root is listed in a bracket of no width, in
-        the rising interval beside its fold.
-    """
-    ends = normalization.gap(0.0), normalization.gap(float("inf"))
-    xp, pull, anchor, smallest, largest, *folds = as_arrays(pull, anchor, *ends, *normalization.folds(pull))
-    tiny = xp.finfo(pull.dtype).eps
-    for i in range(1, len(folds)):  # two equal folds do not exist: b misses the piece of the slope between them
-        folds[i] = xp.where(folds[i] - folds[i - 1] > 30 * tiny**0.5 * folds[i], folds[i], folds[i - 1])
-    least, most, bounded = smallest / pull, largest / pull, (largest < xp.inf) & (pull > 0)
-    limit = log_odds_limit(xp, pull.dtype)
-    negative, degenerate = pull < 0, pull < 0
-    knots, signs, doubles = [least], [negative], [negative]
-    for i, fold in enumerate(folds):
-        distance = fold - anchor
-        ratio = pull * distance / normalization.gap(fold)  # b·d > Ω where this exceeds 1
-        noise = 16 * tiny * (1 + (fold + xp.abs(anchor)) / xp.abs(distance))
-        double = xp.abs(ratio - 1) <= noise
-        for j in (i - 1, i + 1):
-            double = double & (fold != folds[j]) if 0 <= j < len(folds) else double
-        # beside a double root b·d − Ω is negative at a maximum, positive at a minimum
-        signs.append(xp.where(double, i % 2 == 1, ratio > 1))
-        knots.append(distance)
-        doubles.append(double & ~doubles[-1])  # both at once is the cusp: one triple root
-        degenerate = degenerate | double
-    knots.append(xp.where(bounded, most, limit - anchor))
-    signs.append(bounded)
-    doubles.append(negative)
-    intervals: list[tuple[Array, Array, Array]] = []
-    for i in range(len(knots) - 1):
-        rising = i % 2 == 0
-        low, high = xp.maximum(knots[i], least), knots[i + 1]
-        present = ~signs[i] & signs[i + 1] if rising else signs[i] & ~signs[i + 1]
-        if i == 0:  # where b·d > Ω at L = 0 the first root has L < 0
-            high = xp.where(least < -anchor, -anchor, high)
-        double = doubles[i] | doubles[i + 1]
-        if rising and xp.any(double):
-            place = xp.where(doubles[i], knots[i], knots[i + 1])
-            low, high, present = xp.where(double, place, low), xp.where(double, place, high), present | double
-        intervals.append((low, high, present))
-    return intervals, degenerate
-
-
-def _newton(
-    normalization: Normalization, pull: Array, anchor: Array, low: Array, high: Array, interval: int
-) -> tuple[Array, Array]:
-    """Return the root d of log(b·d/Ω(L_ref + d)) in each bracket, and whether it was found.
-
-    Plain Newton steps first; where they have not settled in the bracket, at most 64 more, in which a bisection of
-    log d replaces every step that would leave the bracket.
-    """
-    xp = namespace(low)
-    d = _start(normalization, pull, anchor, low, high, interval)
-    settled = d < 0
-    for _ in range(2 if interval == 2 else 4):
-        d, settled, _ = _newton_step(normalization, pull, anchor, d, logarithmic=interval == 1)
-    slack = 8 * xp.finfo(d.dtype).eps  # bracket ends are attained in rounding
-    converged = settled & (d >= low * (1 - slack)) & (d <= high * (1 + slack))
-    at = xp.nonzero(~converged)[0]
-    here, bottom, top = d[at], low[at], high[at]
-    here = xp.where((here > bottom) & (here < top), here, xp.sqrt(bottom) * xp.sqrt(top))
-    for steps in (3, 5, 12, 44):
-        if at.shape[0] == 0:
-            break
-        part, b, origin = take(normalization, low.shape, at), pull[at], anchor[at]
-        for _ in range(steps):
-            new, settled, below = _newton_step(part, b, origin, here, logarithmic=True)
-            right = below == (interval % 2 == 0)
-            bottom, top = xp.where(right, here, bottom), xp.where(right, top, here)
-            here = xp.where((new >= bottom) & (new <= top), new, xp.sqrt(bottom) * xp.sqrt(top))
-        settled = settled | (top - bottom <= slack * top)
-        d[at], converged[at] = here, settled
-        late = xp.nonzero(~settled)[0]
-        at, here, bottom, top = at[late], here[late], bottom[late], top[late]
-    return d, converged
-
-
-def _start(normalization: Normalization, pull: Array, anchor: Array, low: Array, high: Array, interval: int) -> Array:
-    """Where to start: from how Ω grows away from L = 0, or at an end from which Newton's method is monotone."""
-    xp = namespace(low)
-    if interval == 0:  # below 0 Ω falls like e^(−L/2) from its bound at −∞: d = 2W(e^(−L_ref/2)/2b)
-        log = xp.log1p(0.5 * xp.exp(-0.5 * anchor) / pull)
-        lambert = log * (1 - xp.log1p(log) / (2 + log))  # W to two digits
-        bound = normalization.gap(xp.where(anchor < 0, -xp.inf, anchor)) / pull
-        start = xp.where(anchor < 0, xp.minimum(2 * lambert, bound), bound)
-    elif interval == 1:  # beyond the fold Ω grows like e^(L/2)
-        ratio = pull * low / normalization.gap(anchor + low)
-        start = low + 2 * xp.log(ratio * (1 + 2 * xp.log(ratio * (1 + 2 * xp.log(ratio) / low)) / low))
-    else:
-        start = high if interval % 2 == 0 else low
-    return xp.minimum(xp.maximum(start, low), high)
-
-
-def _newton_step(
-    normalization: Normalization, pull: Array, anchor: Array, d: Array, logarithmic: bool
-) -> tuple[Array, Array, Array]:
-    """Return the next d, whether it is exact to rounding, and whether b·d < Ω at the present one.
-
-    A step on log(b·d) − log Ω, or on b·d − Ω: the first is safe, the second cheaper and better where d hardly matters.
-    """
-    xp = namespace(d)
-    tiny = xp.finfo(d.dtype).eps
-    gap, rate = normalization.gap_and_rate(anchor + d)
-    ratio, elasticity = gap / (pull * d), d * rate
-    tangent = 1 - elasticity
-    move = xp.log(ratio) / tangent if logarithmic else (ratio - 1) / (1 - elasticity * ratio)
-    # the error that a step leaves is of the order of move²/tangent, or rounding over tangent
-    slope = xp.abs(tangent)
-    settled = xp.abs(move) <= xp.maximum(0.25 * tiny**0.5 * slope, 32 * tiny / slope)
-    return d + d * move, settled, ratio > 1
+    log_odds = xp.full((found.most * size,), xp.nan, dtype=beta.dtype, device=beta.device)
+    multiplier = xp.full((found.most * size,), xp.nan, dtype=beta.dtype, device=beta.device)
+    place, share = found.slot * size + found.element, alpha[found.element] if alpha.ndim else alpha
+    log_odds[place] = found.log_odds
+    multiplier[place] = 1 - share + share * found.elasticity  # Ω/(αβ) = L − L_ref
+    status = xp.where(found.degenerate, int(Status.DEGENERATE), int(Status.OK))
+    if not xp.all(found.found):
+        status[found.element[~found.found]] = int(Status.NOT_CONVERGED)
+    if not xp.all(found.count > 0):
+        none = xp.where(anchored, int(Status.ABOVE_FOLD), int(Status.MIRROR))
+        status = xp.where(found.count == 0, none, status)
+    shape = (found.most, size)
+    return xp.reshape(log_odds, shape), xp.reshape(multiplier, shape), found.count, status

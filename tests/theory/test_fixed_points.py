@@ -4,8 +4,10 @@ How accurate can a fixed point be? It solves b·(L − L_ref) = Ω(L) with b = �
 result L each with a relative error of a few u = 2^−53. Rounding b, L_ref, Ω and the argument of Ω moves
 F = L − L_ref − Ω/b by η = C·u·(|L_ref| + d + |L|), d = L − L_ref, and F = η moves the root by η/|F'|, F' = 1 − Ω'/b:
 
-    |δL| ≤ C·u·|L| + 1.25·η/|F'|         away from folds, F'² ≥ 4·|F''|·η                                  (*)
-    |δL| ≤ C·u·|L| + 4.5·√(η/|F''|)      next to one, where the root is that of a parabola
+    |δL| ≤ C·u·|L| + 2u·d + 1.25·η/|F'|         away from folds, F'² ≥ 4·|F''|·η                           (*)
+    |δL| ≤ C·u·|L| + 2u·d + 4.5·√(η/|F''|)      next to one, where the root is that of a parabola
+
+The solver finds and rounds d, not L: that is 2u·d, which counts where |F'| is much larger than 1.
 
 So a small L* next to a large L_ref cannot be known to u·|L*|, nor a root on a fold to better than √u. With C = 16 we
 assert this for every root, and the plain relative error 1e-13 for every root whose bound is not larger, which is where
@@ -43,7 +45,7 @@ def errors(normalization, gap, beta, p_ref, alpha=1.0):
         first, second = exact.slope(gap, root), exact.curvature(gap, root)
         eta = C * ROUNDING * (abs(anchor) + (root - anchor) + abs(root))
         rate, bend = abs(1 - first / pull), abs(second / pull)
-        bound = C * ROUNDING * abs(root)
+        bound = C * ROUNDING * abs(root) + 2 * ROUNDING * (root - anchor)
         bound += 1.25 * eta / rate if rate**2 >= 4 * bend * eta else 4.5 * mp.sqrt(eta / bend)
         multiplier = (1 - alpha) + first / beta
         # its own roundings, e^−|L| with an L that is off by u·|L|, and what the root's error makes of it
@@ -59,6 +61,24 @@ def errors(normalization, gap, beta, p_ref, alpha=1.0):
         )
         roots.append(root)
     assert all(a < b for a, b in itertools.pairwise(roots)), "the same root twice"
+
+
+@pytest.mark.parametrize(
+    ("beta", "p_ref", "eps", "alpha", "expected"),
+    [
+        (1.5252355285372947, 0.6613730930876258, 0.043305404392575804, 1.0, 2.7396334262003044),
+        (0.0922735818139544, 1.245049569600754e-12, 0.0, 0.9439320820344694, -1.0719383099187467),
+    ],
+)
+def test_systems_that_an_earlier_solver_missed(beta, p_ref, eps, alpha, expected):
+    """Their roots to 50 digits, as reported beside what that solver gave."""
+    found = gd.fixed_points(gd.Recursion(beta, p_ref, gd.Whitened(eps), alpha))
+    gap, pull, anchor = exact.whitened(eps, "variance"), mp.mpf(alpha) * mp.mpf(beta), exact.logit(p_ref)
+    root = exact.polish(gap, pull, anchor, expected)
+    assert float(root) == pytest.approx(expected, rel=1e-15)
+    assert float(found.log_odds[0]) == pytest.approx(expected, rel=1e-13)
+    assert found.status == gd.Status.OK
+    check(errors(gd.Whitened(eps), gap, beta, p_ref, alpha))
 
 
 def check(rows):
@@ -130,6 +150,15 @@ def test_mean_only_is_a_closed_form(beta, p_ref, group_size, alpha):
     assert abs(float(found.log_odds[0]) - expected) <= C * ROUNDING * size
     assert found.multiplier[0] == pytest.approx(1 - alpha, abs=1e-15)
     assert np.isnan(found.log_odds[1:]).all()
+
+
+@pytest.mark.parametrize(("beta", "anchor", "eps"), [(0.00317, -681.4, 0.0), (0.0036, -598.7, 1e-265)])
+def test_where_the_map_is_steepest(beta, anchor, eps):
+    """d is hundreds and d log Ω/dL nearly −½: multipliers of −200. A step of 1e-6·d must not pass for the last."""
+    p_ref = float(gd.sigmoid(anchor))
+    value = float(gd.fixed_points(gd.grpo(beta, p_ref, eps)).log_odds[0])
+    root = exact.polish(exact.whitened(eps, "variance"), mp.mpf(beta), exact.logit(p_ref), value)
+    assert abs(value - root) <= 2 * ROUNDING * abs(anchor)  # d, as large as L_ref, is what is found and rounded
 
 
 # ---- theorems -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""The numerical methods behind fixed points and flows."""
