@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from grpo_dynamics.arrays import Array, as_arrays, batch_shape, flat, map_options, option, require, take
+from grpo_dynamics.arrays import Array, as_arrays, batch_shape, flat, map_options, option, quiet, require, take
 from grpo_dynamics.logodds import logit, sigmoid
-from grpo_dynamics.theory.fixed_points import fixed_points
-from grpo_dynamics.theory.recursion import Recursion, require_recursion
+from grpo_dynamics.theory.fixed_points import Status, fixed_points
+from grpo_dynamics.theory.flow import Flow, require_dynamics
+from grpo_dynamics.theory.recursion import Recursion
 
 LONGEST_PERIOD = 64
 """Longest cycle that :func:`limit` recognises."""
@@ -66,35 +67,49 @@ class Limit:
         return sigmoid(self.log_odds)
 
 
-def limit(dynamics: Recursion, p0: Array | None = None, max_steps: int = 20_000) -> Limit:
-    """Return where the orbit from p0 goes.
+def limit(
+    dynamics: Recursion | Flow, p0: Array | None = None, max_steps: int = 20_000, log_odds0: Array | None = None
+) -> Limit:
+    """Return where the orbit, or the path of the flow, from p0 goes.
 
     A fixed point is recognised long before the orbit is there, so slow convergence costs nothing: either the map rises
     from the state all the way to the next fixed point ahead (the orbit then walks there), or it contracts on the
     interval around a stable fixed point that reaches to the state (Banach). A cycle is recognised when the orbit has
     returned after at most 64 steps, much closer than the cycle is wide. What is left is irregular if its Lyapunov
-    exponent is positive, else undecided.
+    exponent is positive, else undecided. A flow moves to the next fixed point in the direction of its rate, or to
+    p = 1: no step is taken.
 
     Args:
-        dynamics: a recursion, any shape.
+        dynamics: a recursion or a flow, any shape.
         p0: where to start, in (0, 1), broadcasts with the options; p_ref if not given.
         max_steps: when to give up.
+        log_odds0: the start in log-odds instead, where p0 would round to 1.
 
     Raises:
-        ValueError: for a p0 or max_steps out of range.
+        ValueError: for a start or max_steps out of range, or both starts at once.
 
     >>> found = limit(Recursion(beta=5.0, p_ref=1e-3))
     >>> print(LimitKind(found.kind).name, found.period)
     CYCLE 2
     """
-    require_recursion(dynamics)
-    p0 = dynamics.p_ref if p0 is None else option(p0)
-    require("p0", p0, "a probability strictly between 0 and 1", lambda x: (x > 0) & (x < 1))
+    require_dynamics(dynamics)
+    if p0 is not None and log_odds0 is not None:
+        raise ValueError(f"give p0 or log_odds0, not both (got p0={p0!r} and log_odds0={log_odds0!r})")
+    if log_odds0 is None:
+        p0 = dynamics.p_ref if p0 is None else option(p0)
+        require("p0", p0, "a probability strictly between 0 and 1", lambda x: (x > 0) & (x < 1))
+        batch_shape(dynamics, p0=p0)
+        log_odds0 = logit(p0)
+    else:
+        log_odds0 = option(log_odds0)
+        require("log_odds0", log_odds0, "a finite number", lambda x: abs(x) < float("inf"))
     if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
         raise ValueError(f"max_steps must be an integer >= 1, got {max_steps!r}")
-    shape = batch_shape(dynamics, p0=p0)
+    if isinstance(dynamics, Flow):
+        return _flow_limit(dynamics, log_odds0)
+    shape = batch_shape(dynamics, log_odds0=log_odds0)
     size = math.prod(shape)
-    xp, start = as_arrays(logit(p0), beside=dynamics)
+    xp, start = as_arrays(log_odds0, beside=dynamics)
     options = map_options(dynamics, lambda array: flat(xp.broadcast_to(array, shape)))
     points = fixed_points(options).log_odds
     points = xp.broadcast_to(xp.reshape(points, (points.shape[0], -1)), (points.shape[0], size))
@@ -111,6 +126,32 @@ def limit(dynamics: Recursion, p0: Array | None = None, max_steps: int = 20_000)
     with np.errstate(all="ignore"):
         _follow(xp, options, state, points, out, max_steps)
     return Limit(**{f.name: xp.reshape(getattr(out, f.name), shape)[()] for f in dataclasses.fields(Limit)})
+
+
+@quiet
+def _flow_limit(flow: Flow, log_odds0: Array) -> Limit:
+    """The next fixed point in the direction of the rate; where the start is one to rounding, that one."""
+    shape = batch_shape(flow, log_odds0=log_odds0)
+    xp, start = as_arrays(log_odds0, beside=flow)
+    start = xp.broadcast_to(start, shape)
+    found = fixed_points(flow)
+    points = xp.broadcast_to(
+        xp.reshape(found.log_odds, (-1, *(1 for _ in range(len(shape) - found.log_odds.ndim + 1)), *batch_shape(flow))),
+        (found.log_odds.shape[0], *shape),
+    )
+    known, rate = ~xp.isnan(points), flow.rate(start)
+    above = xp.min(xp.where(known & (points > start), points, xp.inf), axis=0)
+    below = xp.max(xp.where(known & (points < start), points, -xp.inf), axis=0)
+    rounding = 16 * xp.finfo(start.dtype).eps * (xp.abs(start) + xp.abs(points - start) + 1)
+    near = known & (xp.abs(points - start) <= rounding)
+    at = xp.max(xp.where(near, points, -xp.inf), axis=0)
+    goal = xp.where(at > -xp.inf, at, xp.where(rate > 0, above, below))
+    unknown = found.status == int(Status.NOT_CONVERGED)
+    kind = xp.where(goal < xp.inf, int(LimitKind.FIXED_POINT), int(LimitKind.ONE))
+    kind = xp.astype(xp.where(unknown, int(LimitKind.UNDECIDED), kind), xp.int8)
+    goal = xp.where(unknown, start, goal)
+    period = xp.where(unknown, 0, xp.ones(shape, dtype=xp.int64, device=start.device))
+    return Limit(kind[()], period[()], goal[()], goal[()], goal[()], xp.zeros_like(period)[()])
 
 
 @dataclasses.dataclass
@@ -196,6 +237,7 @@ def _period(xp: Any, dynamics: Recursion, orbit: Array) -> tuple[Array, Array, A
     low, high, product = last, last, xp.ones_like(last)
     period = xp.zeros(last.shape, dtype=xp.int64, device=last.device)
     close = 3 * xp.finfo(last.dtype).eps ** (2 / 3)
+    nearly = period > 0
     for k in range(1, min(LONGEST_PERIOD, orbit.shape[0] - 1) + 1):
         running = period == 0
         product = product * dynamics.multiplier(orbit[-k, ...])
@@ -204,5 +246,6 @@ def _period(xp: Any, dynamics: Recursion, orbit: Array) -> tuple[Array, Array, A
         back = xp.abs(last - orbit[-1 - k, ...])
         # what is left to go, back/(1 − |product|), is small beside the width: no fixed point approached slowly
         found = (back <= close * (1 + xp.abs(last))) & (back < 0.01 * (1 - xp.abs(product)) * (high - low))
-        period = xp.where(running & found, k, period)
+        period = xp.where(running & found & ~nearly, k, period)
+        nearly = nearly | (back <= 100 * close * (1 + xp.abs(last)))  # at k, or soon: not of period 2k
     return period, low, high

@@ -1,0 +1,1 @@
+"""Where orbits go in the long run: limits, attractors, cycles, chaos, basins."""
