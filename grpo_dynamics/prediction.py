@@ -12,7 +12,8 @@ from grpo_dynamics.arrays import Array, batch_shape, to_numpy
 from grpo_dynamics.logodds import complement, logit, sigmoid
 from grpo_dynamics.theory.amplification import contraction_bound, rising_bound, stable_betas
 from grpo_dynamics.theory.fixed_points import FixedPoints, Status, fixed_points
-from grpo_dynamics.theory.orbits import Limit, LimitKind, limit
+from grpo_dynamics.theory.flow import Flow
+from grpo_dynamics.theory.orbits.limit import Limit, LimitKind, limit
 from grpo_dynamics.theory.recursion import Recursion
 
 LONGEST = 20_000
@@ -149,7 +150,7 @@ def distance(log_odds: Array, goal: float) -> Any:
     return np.abs(measure(log_odds) - measure(goal))
 
 
-def long_run(dynamics: Recursion, where: Limit) -> tuple[Any, Any, Any]:
+def long_run(dynamics: Recursion | Flow, where: Limit) -> tuple[Any, Any, Any]:
     """Return mean, smallest and largest success probability in the end.
 
     Over the period of a cycle; over 1,024 more steps of an irregular orbit, beside what :class:`Limit` has seen.

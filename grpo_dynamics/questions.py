@@ -20,7 +20,8 @@ from grpo_dynamics.logodds import logit, sigmoid
 from grpo_dynamics.prediction import SETTLED, long_run
 from grpo_dynamics.question_files import Questions
 from grpo_dynamics.theory.fixed_points import fixed_points
-from grpo_dynamics.theory.orbits import LimitKind, limit
+from grpo_dynamics.theory.flow import Flow
+from grpo_dynamics.theory.orbits.limit import LimitKind, limit
 from grpo_dynamics.theory.recursion import Recursion
 
 if TYPE_CHECKING:
@@ -90,11 +91,11 @@ class Fates:
     p_after_steps: Array
 
 
-def fates(dynamics: Recursion, p_ref: Array, steps: int = 50) -> Fates:
+def fates(dynamics: Recursion | Flow, p_ref: Array, steps: int = 50) -> Fates:
     """Return where the orbits from p_0 = p_ref go, p_ref = 0 and 1 included, where nothing moves.
 
     Args:
-        dynamics: a recursion; its own p_ref does not enter.
+        dynamics: a recursion or a flow; its own p_ref does not enter.
         p_ref: probabilities in [0, 1], shape (n,).
         steps: also tell p after so many steps.
     """
@@ -124,7 +125,7 @@ def fates(dynamics: Recursion, p_ref: Array, steps: int = 50) -> Fates:
     return Fates(outcome, mean, log_odds, low, high, lowest, highest, period, multiplier, states, after)
 
 
-def limit_range(dynamics: Recursion, p_low: Array, p_high: Array, found: Fates) -> tuple[Array, Array]:
+def limit_range(dynamics: Recursion | Flow, p_low: Array, p_high: Array, found: Fates) -> tuple[Array, Array]:
     """Return the smallest and the largest p that orbits end at, over the p_ref in the intervals.
 
     An enclosure up to a grid, not a proof: over the measured value, both ends, and points 0.01 apart in log-odds
@@ -133,7 +134,7 @@ def limit_range(dynamics: Recursion, p_low: Array, p_high: Array, found: Fates) 
     grid may go a little beyond.
 
     Args:
-        dynamics: a recursion; its own p_ref does not enter.
+        dynamics: a recursion or a flow; its own p_ref does not enter.
         p_low: lower ends of the intervals of p_ref, shape (n,).
         p_high: upper ends, shape (n,).
         found: the fates of the measured values inside, shape (n,).
@@ -168,7 +169,7 @@ def _between(p: Array, lows: Array, highs: Array, p_low: Array, p_high: Array) -
 
 def predict_questions(
     questions: Questions,
-    dynamics: Recursion,
+    dynamics: Recursion | Flow,
     steps: int = 50,
     confidence: float = 0.95,
     progress: Progress | None = None,
@@ -184,8 +185,8 @@ def predict_questions(
 
     Args:
         questions: what was measured.
-        dynamics: a recursion; its own p_ref does not enter, every question starts at its own.
-        steps: for ``p_after_steps``, an integer ≥ 0.
+        dynamics: a recursion or a flow; its own p_ref does not enter, every question starts at its own.
+        steps: for ``p_after_steps``, an integer ≥ 0; 0 with a flow, which has no steps of its own.
         confidence: level of the intervals, in (0, 1).
         progress: called with (done, total, what is next).
 
@@ -246,7 +247,7 @@ def summary(table: pl.DataFrame) -> dict[str, Any]:
         "several_stable_states": int((table["stable_states"] > 1).sum()),
         "mean_p_before": table["p_ref"].mean(),
         "mean_p_limit": table["p_limit"].mean(),
-        "mean_p_after_steps": table["p_after_steps"].mean(),
+        "mean_p_after_steps": table["p_after_steps"].mean() if "p_after_steps" in table.columns else None,
         "median_interval_width": width.median() if measured else None,
         "stuck_p_ref_high": stuck["p_ref_high"].max() if measured and stuck.height else None,
         "stuck_p_limit_high": stuck["p_limit_high"].max() if measured and stuck.height else None,

@@ -57,11 +57,13 @@ def test_help_teaches(command, capsys):
 
 
 def test_examples_in_the_help_are_commands(capsys, monkeypatch, tmp_path):
-    from grpo_dynamics.cli import paper, predict, questions
+    from grpo_dynamics.cli import atlas, paper, predict, questions, trainers
 
+    names = ("predict_one", "predict_file", "draw_figures", "list_figures", "reproduce_paper", "draw_atlas")
+    names += ("predict_trainer", "predict_trainer_file")
     ran: list[str] = []
-    for module in (predict, questions, paper):
-        for name in ("predict_one", "predict_file", "draw_figures", "list_figures", "reproduce_paper"):
+    for module in (predict, questions, paper, atlas, trainers):
+        for name in names:
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, lambda *a, name=name, **k: ran.append(name))
     for command in ([], ["predict"], ["design"], ["figures"], ["reproduce"]):
@@ -71,7 +73,7 @@ def test_examples_in_the_help_are_commands(capsys, monkeypatch, tmp_path):
             if words[:1] == ["grpo-dynamics"]:
                 assert main(words[1:]) == 0, line
                 capsys.readouterr()
-    assert {"predict_one", "predict_file", "draw_figures", "list_figures", "reproduce_paper"} <= set(ran)
+    assert set(names) <= set(ran)
 
 
 def test_version_and_bare_call(capsys):

@@ -73,7 +73,7 @@ ARGUMENTS = {
     "predict --bta 1": ("option must be as `grpo-dynamics predict --help` says (such as --beta)", "'--bta'"),
     f"{ONE} --json=1": ("arguments must be as", "does not take a value"),
     f"{ONE} more": ("arguments must be as `grpo-dynamics predict --help` says", "(more)"),
-    "forecast": ("command must be one of predict, design, figures, reproduce", "'forecast'"),
+    "forecast": ("command must be one of predict, which-kl, design", "'forecast'"),
     "--bta": ("option must be as `grpo-dynamics --help` says", "'--bta'"),
     "design --p-ref .2": ("target must be a probability strictly between 0 and 1", "nothing: add --target"),
     "design --target .5": ("p_ref must be a probability strictly between 0 and 1", "nothing: add --p-ref"),

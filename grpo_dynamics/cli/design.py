@@ -8,7 +8,7 @@ from grpo_dynamics.cli.output import brief, exactly, factor, facts, print_json, 
 from grpo_dynamics.cli.settings import PROBABILITY, Settings
 from grpo_dynamics.targets import Aim, Reached, aim, as_dict
 from grpo_dynamics.theory.amplification import DesignStatus
-from grpo_dynamics.theory.orbits import LimitKind
+from grpo_dynamics.theory.orbits.limit import LimitKind
 
 
 def design_one(settings: Settings, target: float | None, p_ref: float | None, p0: float | None, as_json: bool) -> None:

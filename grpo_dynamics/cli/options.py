@@ -132,6 +132,31 @@ Target = Annotated[
         number("target", PROBABILITY),
     ),
 ]
+_TRAINER = "A trainer's own options"
+Trainer = Annotated[
+    str | None,
+    _option(
+        "--trainer",
+        "NAME",
+        "trl, verl, openrlhf, oat, open-instruct, nano-aha-moment, simple_GRPO, open-reasoner-zero or prime-rl. Then "
+        "--beta and --group-size are its options of that meaning, and its version's defaults stand for the rest.",
+        _TRAINER,
+    ),
+]
+TrainerVersion = Annotated[
+    str | None,
+    _option("--trainer-version", "V", "Such as 1.16. Default: the newest that was read.", _TRAINER),
+]
+TrainerSet = Annotated[
+    list[str] | None,
+    _option(
+        "--set",
+        "NAME=VALUE",
+        "An option of the trainer by its own name, such as scale_rewards=none; repeatable. reward_scale is what a "
+        "right answer earns.",
+        _TRAINER,
+    ),
+]
 _FILE = "Questions from a file"
 From = Annotated[
     Path | None,

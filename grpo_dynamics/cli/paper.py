@@ -30,7 +30,7 @@ def draw_figures(names: Sequence[str], out: Path, as_json: bool) -> None:
     for name in names:
         if name not in paper_figures.FIGURES:
             refuse("figure", f"one of {', '.join(paper_figures.FIGURES)}", name)
-    with _folder(out), progress() as tell:
+    with folder(out), progress() as tell:
         paths = paper_figures.make(names, out, tell)
     if as_json:
         print_json({"command": "figures", "version": __version__, "out": str(out), "files": [str(p) for p in paths]})
@@ -44,7 +44,7 @@ def reproduce_paper(out: Path, as_json: bool) -> int:
     """Draw everything, hold every printed number against ours, write the page; return the exit code."""
     from paper_figures import goldens, page
 
-    with _folder(out), progress() as tell:
+    with folder(out), progress() as tell:
         made = page.reproduce(out, tell)
     if as_json:
         print_json(
@@ -67,7 +67,7 @@ def reproduce_paper(out: Path, as_json: bool) -> int:
 
 
 @contextlib.contextmanager
-def _folder(out: Path) -> Generator[None]:
+def folder(out: Path) -> Generator[None]:
     """Refuse a folder that cannot be written, before the work where that can be seen."""
     with writing("out", out):
         if out.exists() and not out.is_dir():

@@ -14,7 +14,7 @@ from grpo_dynamics.cli.settings import PROBABILITY, Settings
 from grpo_dynamics.logodds import logit
 from grpo_dynamics.prediction import BetaRanges, Prediction, as_dict, predict
 from grpo_dynamics.theory.fixed_points import Status
-from grpo_dynamics.theory.orbits import LimitKind
+from grpo_dynamics.theory.orbits.limit import LimitKind
 
 PICTURES = (".png", ".pdf", ".svg")
 
