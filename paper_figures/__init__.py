@@ -44,6 +44,12 @@ FIGURES: dict[str, Entry] = {
         Entry("amplification_region", "v1–v3", "The older versions' condition for amplification"),
         Entry("cobweb", "v1–v3", "Four fates of the iteration, as cobweb diagrams"),
         Entry("overview", "ours", "Where does p go?"),
+        Entry("atlas_phase", "ours", "What exact GRPO does with a question: the phase diagram"),
+        Entry("atlas_orbits", "ours", "The route to chaos, and the Lyapunov exponent"),
+        Entry("atlas_basins", "ours", "Where the iteration ends, by where it starts"),
+        Entry("atlas_groups", "ours", "How the phase diagram changes with the group size"),
+        Entry("atlas_smallest_group", "ours", "The smallest group with two states, or with overshooting"),
+        Entry("atlas_kl", "ours", "Where training ends, by how the KL term is coded"),
     )
 }
 

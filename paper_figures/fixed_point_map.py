@@ -9,7 +9,7 @@ import polars as pl
 
 from grpo_dynamics import Whitened, fixed_points, grpo, logit, sigmoid
 from grpo_dynamics.plotting import BLACK, new_figure, probability_axis, styled
-from grpo_dynamics.theory.orbits import LimitKind, limit
+from grpo_dynamics.theory.orbits.limit import LimitKind, limit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

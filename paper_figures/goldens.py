@@ -19,7 +19,7 @@ from scipy.optimize import brentq
 
 from grpo_dynamics import Whitened, fixed_points, grpo, logit, sigmoid
 from grpo_dynamics.theory.amplification import stability_bound
-from grpo_dynamics.theory.orbits import limit
+from grpo_dynamics.theory.orbits.limit import limit
 
 AGREES = "agrees"
 INCONSISTENT = "paper's own inconsistency"

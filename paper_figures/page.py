@@ -68,6 +68,36 @@ CAPTIONS: dict[str, tuple[str, str]] = {
         "Ours: the map of all questions, and three of them on their way.",
         "Which fate a question has depends on its p_ref and on β, and at B also on where it starts.",
     ),
+    "atlas_phase": (
+        "Ours: what can become of a question, for every β and p_ref, with the β that trainers use.",
+        "Everything unusual lies at β > 0.1. A trainer's small steps have folds at most, no flips: the yellow and red "
+        "regions are those of exact minimisation.",
+    ),
+    "atlas_orbits": (
+        "Ours: what p does in the long run on harder and harder questions at β = 5, and the Lyapunov exponent.",
+        "From right to left: rest, a jump between two values, four, eight, chaos with windows of short cycles, and "
+        "then an overshoot to p ≈ 1. The exponent is positive exactly in the chaos.",
+    ),
+    "atlas_basins": (
+        "Ours: which start goes where, at β = 1 and β = 5.",
+        "Both borders are the upper unstable fixed point: one itself, the other its mirror image, from where the "
+        "first step lands on it. A question below p_ref ≈ 0.01 at β = 1 starts outside.",
+    ),
+    "atlas_groups": (
+        "Ours: the phase diagram from advantages in groups of G.",
+        "A group acts like a smoothing. With G = 2 there is nothing to see; with 8 folds and flips need β < 0.29 "
+        "and very hard questions. Exact statistics are the exception.",
+    ),
+    "atlas_smallest_group": (
+        "Ours: the smallest group size at which a question has three fixed points, or an unstable low one.",
+        "Up to G = 64 neither happens at the β of trainers, 0.1 and less, except for the hardest questions: p_ref "
+        "below 1e-7. Neither is monotone in G.",
+    ),
+    "atlas_kl": (
+        "Ours: the fixed points of a trainer's small steps for each way to code the KL term, groups of 8.",
+        "k3 in the loss pulls with another divergence: with a small β it holds p much further from 1 than the exact "
+        "KL, with hard questions at β = 1 it lifts p far higher. k1 in the loss does not hold at all.",
+    ),
 }
 
 
