@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import generate
+import grpo_dynamics
 from grpo_dynamics import __version__
+from docutils import nodes
 
 project = "grpo_dynamics"
 author = "The grpo_dynamics authors"
@@ -63,10 +66,10 @@ autodoc_mock_imports: list[str] = []
 autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
-napoleon_use_ivar = True
+napoleon_custom_sections = [("Attributes", "params_style")]  # a list in which one line may name several
 python_maximum_signature_line_length = 88
 # Types of other packages, whose pages are not reachable without a network; every other reference must lead somewhere.
-nitpick_ignore_regex = [(r"py:class", r".*"), (r"py:data", r"FIGURES")]
+nitpick_ignore_regex = [(r"py:class", r".*"), (r"py:data", r"FIGURES"), (r"py:obj", r"typing\.Literal.*")]
 
 # Look
 html_theme = "furo"
@@ -81,12 +84,33 @@ html_theme_options: dict[str, Any] = {"navigation_with_keys": True, "top_of_page
 def escape_mathematics(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Docstrings write |x| and shape (n, *batch), which reStructuredText would read as markup."""
     lines[:] = [
-        line if line.lstrip().startswith((">>>", "...")) else line.replace("|", "\\|").replace("*batch", "\\*batch")
+        line if line.lstrip().startswith((">>>", "...")) else re.sub(r"\||(?<!\*)\*(?=[\w.]+[,)])", r"\\\g<0>", line)
         for line in lines
     ]
+
+
+def link_public_names(app: Any, env: Any, node: Any, contnode: Any) -> Any:
+    """Docstrings name what is public, as in grpo_dynamics.Flow; its entry stands under the module that defines it."""
+    package, _, name = node.get("reftarget", "").partition(".")
+    found = getattr(grpo_dynamics, name, None) if package == "grpo_dynamics" and name in grpo_dynamics.__all__ else None
+    if not callable(found):
+        return None
+    target = f"{found.__module__}.{found.__qualname__}"
+    domain = env.get_domain("py")
+    return domain.resolve_xref(env, node["refdoc"], app.builder, node["reftype"], target, node, contnode)
+
+
+def trim_examples(app: Any, tree: nodes.document) -> None:
+    """Doctest wants an empty line after the last output in a Markdown block; readers do not."""
+    for block in tree.findall(nodes.literal_block):
+        if block.rawsource == block.astext():  # else it holds markup
+            block.rawsource = block.astext().rstrip("\n")
+            block[:] = [nodes.Text(block.rawsource)]
 
 
 def setup(app: Any) -> None:
     """Make the pages that are computed, before Sphinx looks for pages."""
     generate.everything(HERE)
     app.connect("autodoc-process-docstring", escape_mathematics)
+    app.connect("doctree-read", trim_examples)
+    app.connect("missing-reference", link_public_names)

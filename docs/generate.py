@@ -14,11 +14,13 @@ from grpo_dynamics.claims import Claim, Group, claims, counts
 from grpo_dynamics.cli import main
 from grpo_dynamics.plotting import write_whole
 from grpo_dynamics.symbolic import Proof, theorems
+from grpo_dynamics.theory.trainers import PRESETS
+from grpo_dynamics.theory.trainers.preset import Preset, numbers
 from paper_figures import FIGURES, Entry, goldens
 from paper_figures.files import contents
 from paper_figures.page import CAPTIONS
 
-COMMANDS = ("predict", "design", "figures", "reproduce", "claims")
+COMMANDS = ("predict", "which-kl", "design", "atlas", "figures", "reproduce", "claims")
 
 
 def everything(docs: Path) -> None:
@@ -31,6 +33,7 @@ def everything(docs: Path) -> None:
     proofs = {theorem.id: theorem.prove() for theorem in theorems().values()}
     write(docs / "_generated" / "claims.md", claims_page(every, proofs))
     write(docs / "_generated" / "theorems.md", "\n\n".join(theorem_section(proof) for proof in proofs.values()))
+    write(docs / "_generated" / "trainers.md", "\n\n".join(preset_section(preset) for preset in PRESETS.values()))
     write(docs / "_generated" / "commands.md", "\n\n".join(help_of(name) for name in COMMANDS))
 
 
@@ -100,9 +103,9 @@ def gallery() -> str:
     names = "\n".join(FIGURES)
     return f"""# Gallery
 
-Every figure and table of the paper, drawn anew from the recursion when these pages were built, each beside the code
-that makes it. A figure is a module of two functions: `data()` computes a table, which is what the tests look at, and
-`draw(table)` draws it.
+Every figure and table of the paper, and those of the [atlas](../atlas.md), drawn anew when these pages were built, each
+beside the code that makes it. A figure is a module of two functions: `data()` computes a table, which is what the
+tests look at, and `draw(table)` draws it.
 
 ```{{raw}} html
 <div class="cards">
@@ -279,6 +282,29 @@ $$
 *Assumed:* {assumed}.{remark}
 
 {list_table(("", "step", "strength", "by"), rows, "steps", "6 54 13 27")}"""
+
+
+# ---- trainers --------------------------------------------------------------------------------------------------------
+
+
+def preset_section(preset: Preset) -> str:
+    """Return the options of a trainer: those that decide, with their defaults, and those that change nothing."""
+    newest = preset.versions[-1]
+    read = newest if len(preset.versions) == 1 else f"{preset.versions[0]} to {newest}"
+    deciding = [[f"`{name}`", f"`{value!r}`"] for name, value in preset.defaults(numbers(newest)).items()]
+    others = ", ".join(f"`{name}`" for name in sorted(preset.other))
+    sources = "\n".join(f"- {what}: `{where}`" for what, where in preset.sources)
+    return f"""### {preset.title}
+
+`gd.trainer("{preset.name}")`, versions {read}.
+
+{list_table(("option", f"default of {newest}"), deciding, "options")}
+
+Known, and without a part in the prediction: {others}.
+
+Read in
+
+{sources}"""
 
 
 # ---- commands --------------------------------------------------------------------------------------------------------

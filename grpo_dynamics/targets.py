@@ -12,7 +12,7 @@ from grpo_dynamics.logodds import logit, sigmoid
 from grpo_dynamics.normalization import Normalization
 from grpo_dynamics.theory.amplification import Design, DesignStatus, design
 from grpo_dynamics.theory.fixed_points import fixed_points
-from grpo_dynamics.theory.orbits import Limit, LimitKind, limit
+from grpo_dynamics.theory.orbits.limit import Limit, LimitKind, limit
 from grpo_dynamics.theory.recursion import Recursion
 
 
