@@ -27,8 +27,10 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 import atlas
 import certificates
 import cuda
+import population
 import roots
 import running
+import simulation
 import startup
 
 
@@ -77,6 +79,8 @@ SECTIONS = {
     "atlas": atlas.measure,
     "certificates": certificates.measure,
     "cuda": cuda.measure,
+    "simulation": simulation.measure,
+    "population": population.measure,
 }
 
 if __name__ == "__main__":
