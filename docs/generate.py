@@ -20,7 +20,7 @@ from paper_figures import FIGURES, Entry, goldens
 from paper_figures.files import contents
 from paper_figures.page import CAPTIONS
 
-COMMANDS = ("predict", "which-kl", "design", "atlas", "figures", "reproduce", "claims")
+COMMANDS = ("predict", "which-kl", "design", "atlas", "simulate", "figures", "reproduce", "claims")
 
 
 def everything(docs: Path) -> None:

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from grpo_dynamics import __version__
-from grpo_dynamics.cli import paper_commands, theory_commands
+from grpo_dynamics.cli import paper_commands, simulation_commands, theory_commands
 from grpo_dynamics.cli.errors import BadInput, refuse
 
 
@@ -59,7 +59,9 @@ def start(
       grpo-dynamics predict --beta 1 --p-ref 0.2
       grpo-dynamics predict --beta 0.04 --group-size 8 --from questions.csv
       grpo-dynamics design --target 0.6 --p-ref 0.2
+      grpo-dynamics which-kl --trainer trl --beta 0.04
       grpo-dynamics atlas --beta 0.04 --p-ref 0.2 --group-size 8
+      grpo-dynamics simulate --list
       grpo-dynamics reproduce --out reproduction
       grpo-dynamics claims
 
@@ -74,6 +76,7 @@ COMMANDS = {
     "which-kl": theory_commands.which_kl_command,
     "design": theory_commands.design_command,
     "atlas": theory_commands.atlas_command,
+    "simulate": simulation_commands.simulate_command,
     "figures": paper_commands.figures_command,
     "reproduce": paper_commands.reproduce_command,
     "claims": paper_commands.claims_command,
