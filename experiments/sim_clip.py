@@ -126,7 +126,7 @@ def draw(table: pl.DataFrame) -> Figure:
     left.plot([], [], color=GREY, lw=1.0, ls=":", label="predicted")
     left.axhline(table["fixed"][0], color=GREY, lw=0.9, zorder=1, label="predicted $p^*$")
     left.set(xlabel="outer step $n$", ylabel="success probability $p$", ylim=(0, None))
-    left.legend(ncols=2, loc="lower right", fontsize=7.5)
+    left.legend(ncols=2, loc="upper right", fontsize=7.5, title="clip range")
     ends = summary(table).filter(pl.col("clip_range") > 0)
     right.plot(ends["clip_range"], ends["predicted_steps"], color=GREY, ls=":", lw=1.2, label="predicted")
     right.plot(ends["clip_range"], ends["steps_to_half"], "o", color=BLUE, label="measured")

@@ -137,17 +137,17 @@ def draw(table: pl.DataFrame) -> Figure:
     for i, tokens in enumerate(ends["tokens"].unique().sort()):
         left.plot([], [], color=GREY, ls=("-", "--", ":")[i % 3], label=f"predicted, {tokens} tokens")
     left.set(xlabel=r"$\lambda$ of GAE", ylabel="success probability at the end", ylim=(0, 1.02))
-    left.set_title("What an answer is paid")
+    left.set_title(r"Where training ends, by $\lambda$, critic and length")
     left.legend(loc="upper left", fontsize=6.5)
     for line, color in zip(paths.partition_by("rate", maintain_order=True), LAG_COLORS, strict=False):
         right.plot(line["x"], line["predicted"], color=color, lw=1.2)
         some = line[:: max(1, line.height // 14)]
         right.errorbar(some["x"], some["y"], 2 * some["error"], color=color, marker="o", ms=3, ls="none", capsize=2,
-                       label=f"V, rate {line['rate'][0]:g}")  # fmt: skip
+                       label=f"$V$, learning rate {line['rate'][0]:g}")  # fmt: skip
     if paths.height:
         first = paths.filter(pl.col("rate") == paths["rate"][0])
-        right.plot(first["x"], first["p"], color=GREY, ls="--", lw=1.2, label="$p$")
-    right.set(xlabel="step", ylabel=r"$V(q)$ of the critic", ylim=(0, None))
+        right.plot(first["x"], first["p"], color=GREY, ls="--", lw=1.2, label="$p$, which $V$ follows")
+    right.set(xlabel="training step", ylabel=r"success probability $p$, value $V$ of the critic", ylim=(0, None))
     right.set_title(r"A slow critic, $\lambda=1$: late, but harmless")
     right.legend(loc="lower right", fontsize=6.5)
     return figure

@@ -26,6 +26,7 @@ NAMES = {
     "token_mean": "mean over all tokens (DAPO)",
     "constant": "constant divisor (Dr. GRPO)",
 }
+TIME = r"time (learning rate $\times$ steps)"
 COLORS = {"sequence_mean": VERMILION, "token_mean": BLUE, "constant": GREEN}
 OPEN = {"ms": 6.5, "mfc": "none", "marker": "s"}
 """Two aggregations lie on each other: one is drawn as squares around the other."""
@@ -151,9 +152,9 @@ def draw(table: pl.DataFrame) -> Figure:
         right.plot(line["t"], line["predicted_p"], color=COLORS[kind], lw=1.2)
         right.plot(line["t"], line["p"], "o", ms=3, color=COLORS[kind])
     left.plot([], [], color=GREY, lw=1.2, label="predicted")
-    left.set(xlabel="time", ylabel="share of the long answer among wrong ones")
+    left.set(xlabel=TIME, ylabel="share of the long answer among wrong ones")
     left.set_title("what the wrong answers become")
     left.legend(fontsize=7.5)
-    right.set(xlabel="time", ylabel="success probability $p$", ylim=(0, 1))
+    right.set(xlabel=TIME, ylabel="success probability $p$", ylim=(0, 1))
     right.set_title("all three learn")
     return figure

@@ -166,12 +166,16 @@ def path(
         else:
             exact = dataclasses.replace(training, update="gradient", group_size=None, groups=1)
             batch = expected_batch(policy, outcomes.log_reference, outcomes, exact)
-        if parametric is None:
-            improve = _few_steps if "optimisation" in on else _maximum
-            policy = improve(policy, batch, outcomes, training)
+        worth = _estimated_worth(policy, batch) if "sampling" in on else _expected_worth(policy, outcomes, training)
+        if parametric is None and "optimisation" in on:
+            policy = _few_steps(policy, batch, outcomes, training)
+        elif parametric is None:
+            policy = _maximum(policy, worth, outcomes, training)
         else:
-            climb = _few_steps_on_weights if "optimisation" in on else _maximum_on_weights
-            weights = climb(parametric, weights, policy, batch, outcomes, training)
+            if "optimisation" in on:
+                weights = _few_steps_on_weights(parametric, weights, policy, batch, outcomes, training)
+            else:
+                weights = _maximum_on_weights(parametric, weights, policy, worth, outcomes, training)
             policy = parametric.policy(outcomes, weights)
         states.append(policy)
     return np.stack(states)
@@ -194,16 +198,24 @@ def _anchor(log_old: Matrix, outcomes: Outcomes, training: Training) -> Matrix:
     return mix(alpha + 0.0 * log_old[:, :1], outcomes.log_reference, log_old)
 
 
-def _worth(log_old: Matrix, batch: Batch) -> Matrix:
-    """The advantage of each answer, so that the objective is its mean under π: an estimate, 0 of what never came."""
+def _expected_worth(log_old: Matrix, outcomes: Outcomes, training: Training) -> Matrix:
+    """The advantage of each answer, so that the objective is its mean under π; also where p rounds to 0 or 1."""
+    state = log_odds(log_old, outcomes.correct)[:, None]
+    with np.errstate(all="ignore"):
+        positive, negative = training.normalization.positive(state), training.normalization.negative(state)
+    return np.where(outcomes.correct, positive, -negative)
+
+
+def _estimated_worth(log_old: Matrix, batch: Batch) -> Matrix:
+    """The same from samples: 0 of what never came."""
     with np.errstate(all="ignore"):
         return np.where(batch.share > 0, (batch.push + batch.pull) / np.exp(log_old), 0.0)
 
 
-def _maximum(log_old: Matrix, batch: Batch, outcomes: Outcomes, training: Training) -> Matrix:
+def _maximum(log_old: Matrix, worth: Matrix, outcomes: Outcomes, training: Training) -> Matrix:
     """The best of all policies."""
     beta = column(training.beta, log_old)
-    return normalize(_anchor(log_old, outcomes, training) + _worth(log_old, batch) / beta)
+    return normalize(_anchor(log_old, outcomes, training) + worth / beta)
 
 
 def _few_steps(log_old: Matrix, batch: Batch, outcomes: Outcomes, training: Training) -> Matrix:
@@ -225,10 +237,10 @@ def _few_steps_on_weights(
 
 
 def _maximum_on_weights(
-    features: Features, weights: Matrix, log_old: Matrix, batch: Batch, outcomes: Outcomes, training: Training
+    features: Features, weights: Matrix, log_old: Matrix, worth: Matrix, outcomes: Outcomes, training: Training
 ) -> Matrix:
     """The best parametric policy, uphill from the old one: natural gradient, shortened until the objective rises."""
-    anchor, worth = _anchor(log_old, outcomes, training), _worth(log_old, batch)
+    anchor, worth = _anchor(log_old, outcomes, training), np.maximum(worth, -1e300)  # 0 times it stays 0
     beta = np.asarray(training.beta, dtype=float)
 
     def objective(weights: Matrix) -> float:

@@ -31,7 +31,8 @@ def minimize(log_policy: Array, log_reference: Array, outcomes: Outcomes, traini
     """
     xp = namespace(log_policy)
     state = judged_log_odds(log_odds(log_policy, outcomes.correct), training)
-    ahead = training.normalization.gap(state) * (1 - training.false_positive - training.false_negative)
+    gap, informed = training.normalization.gap(state), 1 - training.false_positive - training.false_negative
+    ahead = gap * informed if informed else xp.zeros_like(gap)  # a verifier that says nothing, even where Ω is infinite
     # only differences of A count; taken from the wrong answers, an infinite one leaves the right ones finite
     behind = xp.where(outcomes.correct, 0.0, (ahead / training.beta)[:, None])
     anchored = mix(column(training.alpha, log_policy), log_reference, log_policy)

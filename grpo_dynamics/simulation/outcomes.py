@@ -10,6 +10,7 @@ import numpy as np
 from grpo_dynamics.arrays import Array, as_arrays, option, require
 from grpo_dynamics.logodds import logit, sigmoid
 from grpo_dynamics.simulation.policies import log_odds, normalize
+from grpo_dynamics.simulation.population_sums import require_whole
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,9 +86,10 @@ class Outcomes:
         p_ref = option(p_ref)
         require("p_ref", p_ref, "a probability strictly between 0 and 1", lambda x: (x > 0) & (x < 1))
         for name, count in (("right", right), ("wrong", wrong)):
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise ValueError(f"{name} must be an integer >= 1, got {count!r}")
+            require_whole(name, count, 1)
         xp, p_ref = as_arrays(p_ref)
+        if p_ref.ndim > 1 or 0 in p_ref.shape:
+            raise ValueError(f"p_ref must be a number or of shape (questions,), got shape {tuple(p_ref.shape)}")
         ahead = xp.reshape(logit(p_ref) + 0.0 * p_ref, (-1, 1)) + np.log(wrong / right)
         columns = xp.arange(right + wrong, device=ahead.device)
         correct = xp.broadcast_to(columns < right, (ahead.shape[0], right + wrong))
@@ -100,14 +102,17 @@ class Outcomes:
         Args:
             questions: how many.
             answers: K ≥ 2.
-            seed: of a NumPy generator.
+            seed: of a NumPy generator, ≥ 0.
             lengths: as in :class:`Outcomes`.
+
+        Raises:
+            ValueError: for counts or a seed that are no integers, or too small.
 
         >>> print(Outcomes.random(1000, 5, seed=0).correct.sum(axis=1).max())
         4
         """
-        if answers < 2:
-            raise ValueError(f"answers must be an integer >= 2, got {answers!r}")
+        for name, value, least in (("questions", questions, 1), ("answers", answers, 2), ("seed", seed, 0)):
+            require_whole(name, value, least)
         rng = np.random.default_rng(seed)
         number_right = rng.integers(1, answers, size=(questions, 1))
         correct = rng.permuted(np.broadcast_to(np.arange(answers), (questions, answers)), axis=1) < number_right

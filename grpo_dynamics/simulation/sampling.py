@@ -12,6 +12,7 @@ from grpo_dynamics.arrays import Array, namespace, quiet
 from grpo_dynamics.logodds import complement, sigmoid
 from grpo_dynamics.simulation.outcomes import Outcomes
 from grpo_dynamics.simulation.policies import log_odds, log_sum, total
+from grpo_dynamics.simulation.population_sums import require_whole
 from grpo_dynamics.simulation.settings import Training
 
 
@@ -31,9 +32,13 @@ class Groups:
 def generator(seed: int, like: Array) -> Any:
     """Return the random generator of the array's library, on its device.
 
+    Raises:
+        ValueError: for a seed that is no integer ≥ 0.
+
     >>> print(generator(0, np.zeros(1)).integers(10))
     8
     """
+    require_whole("seed", seed, 0)
     if isinstance(like, np.ndarray):
         return np.random.default_rng(seed)
     import torch  # the array is torch's, so it is there

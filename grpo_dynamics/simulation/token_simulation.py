@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +65,10 @@ class TokenState:
             ValueError: for a file that is missing or is no saved state.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # from memory: of a torn file NumPy would leave the handle open
+            with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
                 return cls(int(file["step"]), file["log_policy"], file["values"], json.loads(str(file["random"])))
-        except (OSError, KeyError, ValueError, EOFError) as error:
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"path must be a saved state, got {str(path)!r}: {error}") from None
 
 

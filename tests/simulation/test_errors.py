@@ -236,3 +236,13 @@ def test_trainings_without_a_recursion_are_refused(change, message):
 def test_wrong_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_exact_steps_follow_the_recursion_beyond_rounding_to_one():
+    """Without smoothing L runs away doubly exponentially: 2.8, 7.2, 39, 3e8, ∞. There is no way back to π_ref."""
+    questions = Outcomes.random(6, 4, seed=1)
+    training = Training(normalization=gd.FiniteGroup(8), update="sampled", learning_rate=0.5)
+    found = log_odds(path(questions, training, 8, None, ()), questions.correct)
+    wanted = gd.Recursion(1.0, questions.p_ref, gd.Whitened(eps=0.0)).iterate(8).log_odds
+    assert np.isinf(wanted).any()
+    np.testing.assert_allclose(found, wanted, rtol=1e-9)
