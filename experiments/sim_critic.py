@@ -147,7 +147,7 @@ def draw(table: pl.DataFrame) -> Figure:
     if paths.height:
         first = paths.filter(pl.col("rate") == paths["rate"][0])
         right.plot(first["x"], first["p"], color=GREY, ls="--", lw=1.2, label="$p$, which $V$ follows")
-    right.set(xlabel="training step", ylabel=r"success probability $p$, value $V$ of the critic", ylim=(0, None))
+    right.set(xlabel="training step", ylabel=r"$p$, and value $V$ of the critic", ylim=(0, None))
     right.set_title(r"A slow critic, $\lambda=1$: late, but harmless")
     right.legend(loc="lower right", fontsize=6.5)
     return figure

@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,15 @@ def test_the_quick_form_runs_and_repeats(name, tmp_path):
     assert found.schema == committed(name).schema
     assert render(module.draw(found), "png").startswith(b"\x89PNG")
     assert module.summary(found).height
+
+
+def test_experiments_travel_in_the_wheel():
+    """The wheel puts them where ``experiments`` looks first; .ci/check-wheel runs one from there."""
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]["targets"]
+    assert "experiments" in wheel["wheel"]["packages"]
+    assert "experiments" in wheel["sdist"]["only-include"]
+    assert wheel["wheel"]["sources"]["experiments"] == "grpo_dynamics/experiments"
+    assert experiments.FOLDER in (ROOT / "experiments", ROOT / "grpo_dynamics" / "experiments")
 
 
 @pytest.mark.parametrize("name", NAMES)

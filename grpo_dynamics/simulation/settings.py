@@ -176,6 +176,9 @@ class Training:
             raise ValueError(f"group_size must be one integer for all sampled questions, got {own!r}")
         if own is not None and self.group_size is not None and own != self.group_size:
             self._refuse("group_size", f"normalization={self.normalization!r}", "leave it out")
+        if self.drops_silent_groups and abs(self.false_positive - self.false_negative) == 1:
+            name = "false_positive" if self.false_positive else "false_negative"
+            self._refuse(name, 'silent_groups="drop": no group is ever mixed', 'take silent_groups="keep"')
         if self.update == "sampled" and own is None and self.group_size is None:
             raise ValueError('group_size is missing: update="sampled" needs it, here or in the normalisation')
 

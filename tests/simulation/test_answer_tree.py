@@ -104,6 +104,7 @@ def test_a_chain_is_decided_by_its_first_token():
         (([[0.5, 0.5]], [[True, False]], [[0, -1], [0, 1]]), "tokens must tell the answers apart"),
         (([[0.5, 0.5]], [[True, False]], [[0], [0]]), "tokens must tell the answers apart"),
         (([[0.5, 0.5]], [[True, False]], [[-1, 0], [1, 1]]), "at least one token"),
+        (([[0.5, 0.5]], [[True, False]], np.zeros((2, 0), int)), "at least one token"),
         (([[0.5, 0.5]], [[True, False]], [[0], [1]], [[[1.0], [np.nan]]]), "step_rewards must end a step"),
         (([[0.5, 0.5]], [[True, False]], [[0], [1]], [[1.0, 0.0]]), "step_rewards must have shape"),
     ],
@@ -121,3 +122,10 @@ def test_torch_tensors_give_the_same():
     np.testing.assert_allclose(twin.log_reference.numpy(), tree.log_reference, rtol=1e-12)
     found = twin.gradient(twin.log_reference, torch.tensor(weights))
     np.testing.assert_allclose(found.numpy(), tree.gradient(tree.log_reference, weights), rtol=1e-12, atol=1e-14)
+
+
+def test_full_trees_need_a_vocabulary():
+    with pytest.raises(ValueError, match="reference must have shape"):
+        AnswerTree.full([0.5, 0.5], [True, False])
+    with pytest.raises(ValueError, match=r"correct must have shape \(1, 2\), got \(2,\)"):
+        AnswerTree.full([[0.5, 0.5]], [True, False])

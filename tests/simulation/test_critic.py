@@ -139,6 +139,7 @@ def test_a_critic_stays_behind_a_steady_rise_by_rise_over_rate():
     [
         (lambda: Critic(uneven_tree(), "token"), "view .*'token'"),
         (lambda: lag(np.ones(3), 0.0), "rate .*0.0"),
+        (lambda: lag([], 0.5), r"success must have the shape \(steps, \.\.\.\)"),
         (lambda: gradient_variance(1.5, 0.0), "p .*1.5"),
     ],
 )

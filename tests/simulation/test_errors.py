@@ -246,3 +246,23 @@ def test_exact_steps_follow_the_recursion_beyond_rounding_to_one():
     wanted = gd.Recursion(1.0, questions.p_ref, gd.Whitened(eps=0.0)).iterate(8).log_odds
     assert np.isinf(wanted).any()
     np.testing.assert_allclose(found, wanted, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("exact", "approximate", "message"),
+    [
+        ([[[0.0, np.nan]]], [[[0.0, 0.0]]], "log_exact must be log-probabilities.*nan"),
+        ([[[0.0, 0.0]]], [[[0.5, 0.0]]], "log_approximate must be log-probabilities.*0.5"),
+        ([[[0.0, 0.0]]], [[[0.0, 0.0]]] * 2, "log_approximate must have the shape"),
+    ],
+)
+def test_bounds_name_what_is_wrong(exact, approximate, message):
+    with pytest.raises(ValueError, match=message):
+        error_bounds(exact, approximate, [[True, False]])
+
+
+def test_embeddings_need_whole_numbers():
+    with pytest.raises(ValueError, match="rank must be an integer >= 1, got 0"):
+        Features.random(QUESTIONS, 0, seed=0)
+    with pytest.raises(ValueError, match="seed must be an integer >= 0, got -1"):
+        Features.random(QUESTIONS, 2, seed=-1)

@@ -123,3 +123,14 @@ def test_log_odds_beyond_the_range_of_probabilities():
     steps = simulate(Outcomes.uniform([0.2, 0.9], 2, 2), Training(0.5, gd.Whitened(0.0), alpha=0.0), steps=30)
     assert np.all(steps.log_odds[-1] > 1e3)
     assert np.all(np.diff(steps.log_odds[:5], axis=0) > 0)
+
+
+@pytest.mark.parametrize(("false_positive", "false_negative"), [(1.0, 0.0), (0.0, 1.0), (0.5, 0.5)])
+def test_a_verifier_that_says_nothing_moves_nothing(false_positive, false_negative):
+    """Also where all answers get the same verdict, and Ω at its rate is infinite: there is no advantage to whiten."""
+    questions = Outcomes.uniform([0.2, 0.5])
+    training = Training(
+        normalization=gd.Whitened(eps=0.0), false_positive=false_positive, false_negative=false_negative
+    )
+    found = simulate(questions, training, 3).log_odds
+    np.testing.assert_allclose(found, np.broadcast_to(found[0], found.shape), atol=1e-15)

@@ -55,7 +55,7 @@ def test_what_is_refused(arguments, message):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [((0.0,), "p_ref must be a probability"), ((0.5, 0), "right must be"), ((0.5, 1, True), "wrong must be")],
+    [((0.0,), "p_ref must be a probability"), (([],), "got shape"), (([[0.5]],), "got shape"), ((0.5, 0), "right must be"), ((0.5, 1, True), "wrong must be")],
 )
 def test_what_uniform_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
@@ -65,3 +65,16 @@ def test_what_uniform_refuses(arguments, message):
 def test_random_refuses_one_answer():
     with pytest.raises(ValueError, match="answers must be an integer >= 2, got 1"):
         Outcomes.random(3, 1, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0, 3, 0), "questions must be an integer >= 1, got 0"),
+        ((2, 2.5, 0), "answers must be an integer >= 2, got 2.5"),
+        ((2, 3, -1), "seed must be an integer >= 0, got -1"),
+    ],
+)
+def test_what_random_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Outcomes.random(*arguments)

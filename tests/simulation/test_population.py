@@ -310,3 +310,15 @@ def test_wrong_arguments_are_named(change, message):
 def test_wrong_sources_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pass_at": 4}, r"pass_at must be several integers >= 1, such as \(1, 4\), got 4"),
+        ({"thresholds": 3}, r"thresholds must be Thresholds\(\.\.\.\), got 3"),
+    ],
+)
+def test_options_of_another_type_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        evolve(gd.grpo(1.0, 0.5), TableQuestions([0.1, 0.2]), steps=1, **options)

@@ -97,3 +97,10 @@ def test_groups_are_independent_and_seeds_count():
     assert abs(np.corrcoef(seen[1:], seen[:-1])[0, 1]) < 5 / math.sqrt(RUNS)
     assert not np.array_equal(counts(8, training(8), seed=1).right, counts(8, training(8), seed=2).right)
     np.testing.assert_array_equal(counts(8, training(8), seed=1).right, counts(8, training(8), seed=1).right)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, None, True, "a"])
+def test_seeds_that_would_not_repeat_are_refused(seed):
+    """None in particular: NumPy takes it, and draws something else every time."""
+    with pytest.raises(ValueError, match="seed must be an integer >= 0, got"):
+        generator(seed, POLICY)

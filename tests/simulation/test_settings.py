@@ -30,6 +30,10 @@ MEAN_ONLY = {**SAMPLED, "normalization": gd.MeanOnly()}
         ({**SAMPLED, "max_tokens": 9}, 'max_tokens=9 means nothing with aggregation="sequence_mean"'),
         ({**SAMPLED, "advantage": "rloo"}, r'advantage="rloo" means nothing with normalization=Fin.* take normaliz'),
         ({**MEAN_ONLY, "group_size": 8, "advantage": "critic"}, "critic_rate is missing"),
+        (
+            {**SAMPLED, "normalization": gd.FiniteGroup(8, silent_groups="drop"), "false_positive": 1.0},
+            'false_positive=1.0 means nothing with silent_groups="drop".* take silent_groups="keep"',
+        ),
         ({**SAMPLED, "critic_rate": 0.1}, 'critic_rate=0.1 means nothing with advantage="group"'),
         (
             {**GRADIENT, "normalization": gd.FiniteGroup(8), "kl": "k1_in_reward", "clip_high": 0.2},

@@ -286,3 +286,12 @@ def test_wrong_runs_are_named():
         simulate_tokens(tree, training("dr_grpo", learning_rate=1e308, kl="k3", beta=1e3), 5)
     with pytest.raises(ValueError, match="saved state"):
         TokenState.load("nowhere.npz")
+
+
+def test_a_torn_state_is_refused(tmp_path):
+    tree = long_and_short()
+    file = tmp_path / "state.npz"
+    simulate_tokens(tree, training("dr_grpo"), 1).state.save(file)
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(ValueError, match="path must be a saved state"):
+        TokenState.load(file)
