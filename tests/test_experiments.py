@@ -17,9 +17,10 @@ import pytest
 
 import grpo_dynamics as gd
 from grpo_dynamics.cli.simulate import _text
-from grpo_dynamics.plotting import render
-from grpo_dynamics.simulation import experiments
+from grpo_dynamics.plotting import PALETTE, render
+from grpo_dynamics.simulation import experiments, one_simulation
 from grpo_dynamics.simulation.config import read_toml
+from grpo_dynamics.simulation.one_simulation import Questions
 from grpo_dynamics.simulation.outcomes import Outcomes
 from grpo_dynamics.simulation.runs import perform
 from grpo_dynamics.simulation.settings import Training
@@ -270,3 +271,25 @@ def test_simulations_are_not_imported_before_they_are_asked_for():
     code = "import sys, grpo_dynamics.cli; print([m for m in sys.modules if 'simulation.' in m])"
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert out.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("questions", "legend"),
+    [
+        (Questions(p_ref=(0.05, 0.5), copies=2), "p_{\\mathrm{ref}}"),
+        (Questions(p_ref=(0.05, 0.5), copies=20), "80 % of the copies"),
+        (Questions(kind="random", questions=20, answers=3), "median"),
+    ],
+)
+def test_the_picture_of_one_simulation(questions, legend):
+    """A few kinds of questions have a color each, with any number of copies: one band over two would mean nothing."""
+    settings = one_simulation.Settings(questions, Training(), steps=3)
+    table, _ = one_simulation.parts(settings, seed=0)[0].compute(None)
+    axes = one_simulation.draw(table).axes[0]
+    shown = axes.get_legend()
+    assert legend in " ".join([shown.get_title().get_text(), *(text.get_text() for text in shown.get_texts())])
+    if questions.kind == "uniform":
+        assert {line.get_color() for line in axes.lines} > set(PALETTE[:2])
+    solid = [np.asarray(line.get_ydata(), dtype=float) for line in axes.lines if line.get_linestyle() == "-"]
+    ends = table.filter(step=3)["p"].to_numpy()
+    assert any((len(y) and np.isin(y[-1], ends).any()) or (len(y) and np.isclose(y[-1], ends.mean())) for y in solid)

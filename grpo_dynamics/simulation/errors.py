@@ -21,6 +21,7 @@ import numpy as np
 from grpo_dynamics.finite_group import FiniteGroup
 from grpo_dynamics.logodds import sigmoid
 from grpo_dynamics.normalization import MeanOnly, Normalization, Whitened
+from grpo_dynamics.simulation.exact import minimize
 from grpo_dynamics.simulation.features import Features, Matrix
 from grpo_dynamics.simulation.gradient import expected_batch
 from grpo_dynamics.simulation.losses import Batch, ascend, column, gradient
@@ -169,8 +170,10 @@ def path(
         worth = _estimated_worth(policy, batch) if "sampling" in on else _expected_worth(policy, outcomes, training)
         if parametric is None and "optimisation" in on:
             policy = _few_steps(policy, batch, outcomes, training)
-        elif parametric is None:
+        elif parametric is None and "sampling" in on:
             policy = _maximum(policy, worth, outcomes, training)
+        elif parametric is None:
+            policy = minimize(policy, outcomes.log_reference, outcomes, training)
         else:
             if "optimisation" in on:
                 weights = _few_steps_on_weights(parametric, weights, policy, batch, outcomes, training)
@@ -213,7 +216,7 @@ def _estimated_worth(log_old: Matrix, batch: Batch) -> Matrix:
 
 
 def _maximum(log_old: Matrix, worth: Matrix, outcomes: Outcomes, training: Training) -> Matrix:
-    """The best of all policies."""
+    """The best of all policies, by the samples."""
     beta = column(training.beta, log_old)
     return normalize(_anchor(log_old, outcomes, training) + worth / beta)
 
@@ -240,7 +243,7 @@ def _maximum_on_weights(
     features: Features, weights: Matrix, log_old: Matrix, worth: Matrix, outcomes: Outcomes, training: Training
 ) -> Matrix:
     """The best parametric policy, uphill from the old one: natural gradient, shortened until the objective rises."""
-    anchor, worth = _anchor(log_old, outcomes, training), np.maximum(worth, -1e300)  # 0 times it stays 0
+    anchor = _anchor(log_old, outcomes, training)
     beta = np.asarray(training.beta, dtype=float)
 
     def objective(weights: Matrix) -> float:

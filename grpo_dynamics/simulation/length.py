@@ -96,7 +96,8 @@ def difficulty_bias(log_odds: Array, normalization: Normalization) -> Array:
     >>> print(difficulty_bias(gd.logit([0.01, 0.5]), gd.Whitened(eps=0.0)).round(3))
     [5.025 1.   ]
     """
-    return normalization.gap(log_odds) / normalization.gap(0.0 * as_arrays(log_odds)[1])
+    xp, log_odds = as_arrays(log_odds)
+    return normalization.gap(log_odds) / normalization.gap(xp.zeros_like(log_odds))
 
 
 def by_tokens(

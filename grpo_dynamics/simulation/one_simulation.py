@@ -21,6 +21,7 @@ from grpo_dynamics.theory.recursion import Recursion
 
 if TYPE_CHECKING:
     import polars as pl
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 TITLE = "One simulation"
@@ -28,6 +29,9 @@ QUICK: dict[str, Any] = {"steps": 20}
 
 SHOWN = 12
 """So many questions are drawn one by one; more of them as bands."""
+
+FEW = 6
+"""So many different p_ref have a color each."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,37 +189,49 @@ def summary(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def draw(table: pl.DataFrame) -> Figure:
-    """Return p against the step: each question, or bands over many; levels are the theory's fixed points."""
-    from grpo_dynamics.plotting import BLUE, GREEN, GREY, PALETTE, new_figure, style
-
-    def color_of(line: pl.DataFrame, references: list[float]) -> str:
-        return PALETTE[references.index(line["p_ref"][0]) % len(PALETTE)]
+    """Return p against the step: each question, bands over the copies of a few, or over many different ones."""
+    from grpo_dynamics.plotting import new_figure, style
 
     with style():
         figure = new_figure(6.9, 3.4)
         axes = figure.subplots()
-        lines = table.partition_by("question", maintain_order=True)
-        if len(lines) <= SHOWN:
-            references = table["p_ref"].unique(maintain_order=True).to_list()
-            for line in lines:
-                axes.plot(line["step"], line["p"], color=color_of(line, references), lw=1.0, alpha=0.8)
-            for i, reference in enumerate(references):
-                label = rf"$p_{{\mathrm{{ref}}}}={reference:.3g}$"
-                axes.plot([], [], color=PALETTE[i % len(PALETTE)], lw=1.2, label=label)
-            for line in lines:
-                if np.isfinite(line["prediction"][0]):
-                    axes.axhline(line["prediction"][0], color=color_of(line, references), lw=0.8)
-            axes.plot([], [], color=GREY, lw=0.8, label="level: stable $p^*$ of the theory")
-            axes.legend(ncols=2)
-        else:
-            p = table["p"].to_numpy().reshape(-1, len(lines))
-            steps = table["step"].unique(maintain_order=True)
-            for share in (0.4, 0.25, 0.1):
-                axes.fill_between(steps, *np.quantile(p, [share, 1 - share], axis=1), color=BLUE, alpha=0.2, lw=0)
-            axes.plot(steps, np.median(p, axis=1), color=BLUE, label="median and 20, 50, 80 % of the questions")
-            axes.plot(steps, p.mean(axis=1), color=GREY, lw=1.0, label="mean")
-            ends = table["prediction"].head(len(lines)).to_numpy()
-            axes.axhline(float(ends.mean()), color=GREEN, lw=1.0, label="mean of the theory's $p^*$")
-            axes.legend()
+        questions = table["question"].n_unique()
+        draw_lines = _draw_few if questions <= SHOWN or table["p_ref"].n_unique() <= FEW else _draw_many
+        draw_lines(axes, table, questions)
         axes.set(xlabel="training step", ylabel="success probability $p$", ylim=(-0.02, 1.02))
     return figure
+
+
+def _draw_few(axes: Axes, table: pl.DataFrame, questions: int) -> None:
+    """A color for each p_ref: its questions one by one, or their mean and a band; the level is the theory's p*."""
+    from grpo_dynamics.plotting import GREY, PALETTE
+
+    several = questions > SHOWN
+    for same, color in zip(table.partition_by("p_ref", maintain_order=True), itertools.cycle(PALETTE), strict=False):
+        steps = same["step"].unique(maintain_order=True)
+        p = same["p"].to_numpy().reshape(len(steps), -1)
+        if several:
+            axes.fill_between(steps, *np.quantile(p, [0.1, 0.9], axis=1), color=color, alpha=0.25, lw=0)
+            axes.plot(steps, p.mean(axis=1), color=color, lw=1.2)
+        else:
+            axes.plot(steps, p, color=color, lw=1.0, alpha=0.8)
+        axes.plot([], [], color=color, lw=1.2, label=rf"$p_{{\mathrm{{ref}}}}={same['p_ref'][0]:.3g}$")
+        if np.isfinite(same["prediction"][0]):
+            axes.axhline(same["prediction"][0], color=color, lw=0.8, ls="--")
+    axes.plot([], [], color=GREY, lw=0.8, ls="--", label="stable $p^*$ of the theory")
+    axes.legend(ncols=2, title="mean, and 80 % of the copies" if several else None)
+
+
+def _draw_many(axes: Axes, table: pl.DataFrame, questions: int) -> None:
+    from grpo_dynamics.plotting import BLUE, GREEN, GREY
+
+    steps = table["step"].unique(maintain_order=True)
+    p = table["p"].to_numpy().reshape(-1, questions)
+    for share in (0.4, 0.25, 0.1):
+        axes.fill_between(steps, *np.quantile(p, [share, 1 - share], axis=1), color=BLUE, alpha=0.2, lw=0)
+    axes.plot(steps, np.median(p, axis=1), color=BLUE, label="median and 20, 50, 80 % of the questions")
+    axes.plot(steps, p.mean(axis=1), color=GREY, lw=1.0, label="mean")
+    ends = table["prediction"].head(questions).to_numpy()
+    if np.isfinite(ends).all():
+        axes.axhline(float(ends.mean()), color=GREEN, lw=1.0, ls="--", label="mean of the theory's $p^*$")
+    axes.legend()

@@ -19,7 +19,8 @@ def long_run(
     """Return the shares of questions by where their orbits go in the end, from p_0 = p_ref.
 
     "solved" and "stuck": come to rest with p above, below the thresholds; "between": come to rest elsewhere;
-    "oscillating": a cycle; "irregular": neither; "undecided": still moving after all steps of :func:`~grpo_dynamics.limit`.
+    "oscillating": a cycle; "irregular": neither; "undecided": still moving after all steps of
+    :func:`~grpo_dynamics.limit`.
 
     Args:
         dynamics: its own p_ref does not enter.

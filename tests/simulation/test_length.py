@@ -208,3 +208,10 @@ def test_lengths_of_a_path_are_means_over_its_answers():
 def test_wrong_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_difficulty_bias_at_the_ends():
+    """Ω(p = 0) = 1/√ε against Ω(½) = 1/√(¼ + ε); without smoothing it is infinite, and never NaN."""
+    bias = difficulty_bias(np.array([-np.inf, np.inf]), gd.Whitened(eps=1e-2))
+    np.testing.assert_allclose(bias, np.sqrt(0.26 / 0.01), rtol=1e-12)
+    assert np.isinf(difficulty_bias(np.array([-np.inf, np.inf]), gd.Whitened(eps=0.0))).all()

@@ -55,7 +55,13 @@ def test_what_is_refused(arguments, message):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [((0.0,), "p_ref must be a probability"), (([],), "got shape"), (([[0.5]],), "got shape"), ((0.5, 0), "right must be"), ((0.5, 1, True), "wrong must be")],
+    [
+        ((0.0,), "p_ref must be a probability"),
+        (([],), "got shape"),
+        (([[0.5]],), "got shape"),
+        ((0.5, 0), "right must be"),
+        ((0.5, 1, True), "wrong must be"),
+    ],
 )
 def test_what_uniform_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
