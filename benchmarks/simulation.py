@@ -9,8 +9,8 @@ from clock import alternate, table, verdict
 
 import grpo_dynamics as gd
 from grpo_dynamics.simulation.outcomes import Outcomes
-from grpo_dynamics.simulation.settings import Training
 from grpo_dynamics.simulation.tabular import simulate
+from grpo_dynamics.update_rule import Training
 
 GROUP, ANSWERS, BETA, RATE = 16, 4, 0.5, 0.05
 

@@ -13,8 +13,8 @@ from grpo_dynamics.plotting import BLUE, GREEN, ORANGE, VERMILION, new_figure, s
 from grpo_dynamics.simulation.measurement import ending
 from grpo_dynamics.simulation.outcomes import Outcomes
 from grpo_dynamics.simulation.runs import Part, independent, own_seed
-from grpo_dynamics.simulation.settings import Training
 from grpo_dynamics.simulation.tabular import simulate
+from grpo_dynamics.update_rule import Training
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

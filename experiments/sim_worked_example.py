@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from grpo_dynamics.advantages import clipped, worked_example
 from grpo_dynamics.plotting import BLUE, GREY, VERMILION, new_figure, styled
-from grpo_dynamics.simulation.advantages import clipped, worked_example
 from grpo_dynamics.simulation.runs import Part, independent
 
 if TYPE_CHECKING:

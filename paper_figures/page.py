@@ -5,11 +5,9 @@ from __future__ import annotations
 import base64
 import dataclasses
 import html
-import importlib.metadata
 import json
 import os
 import platform
-import subprocess
 import time
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +17,7 @@ import polars as pl
 
 import grpo_dynamics
 from grpo_dynamics.plotting import write_whole
+from grpo_dynamics.provenance import commit, versions
 from paper_figures import FIGURES, Progress, goldens
 from paper_figures.files import contents
 
@@ -154,28 +153,11 @@ def manifest(judged: pl.DataFrame, seconds: dict[str, float]) -> dict[str, Any]:
         "grpo_dynamics": grpo_dynamics.__version__,
         "paper": "arXiv 2503.06639v4",
         "commit": commit(),
-        "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: importlib.metadata.version(name) for name in names},
+        "versions": versions(names),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "verdicts": goldens.counts(judged),
     }
-
-
-def commit() -> str | None:
-    """Return the git commit of the checkout that this file lies in, with "+changes" if it differs; None if in none."""
-    root = Path(__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return None
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(root), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def _figure(name: str, made: dict[str, bytes]) -> str:
@@ -230,7 +212,7 @@ def _page(judged: pl.DataFrame, blocks: list[str], facts: dict[str, Any]) -> str
         "FIGURES": "\n".join(blocks),
         "MADE": html.escape(
             f"grpo-dynamics {facts['grpo_dynamics']}, commit {facts['commit'] or 'none (installed package)'}, "
-            f"Python {facts['python']}, {made}; {facts['seconds']['total']:.0f} s."
+            f"{made}; {facts['seconds']['total']:.0f} s."
         ),
     }
     for name, text in parts.items():

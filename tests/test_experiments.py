@@ -17,14 +17,14 @@ import pytest
 
 import grpo_dynamics as gd
 from grpo_dynamics.cli.simulate import _text
+from grpo_dynamics.config import read_toml
 from grpo_dynamics.plotting import PALETTE, render
 from grpo_dynamics.simulation import experiments, one_simulation
-from grpo_dynamics.simulation.config import read_toml
 from grpo_dynamics.simulation.one_simulation import Questions
 from grpo_dynamics.simulation.outcomes import Outcomes
 from grpo_dynamics.simulation.runs import perform
-from grpo_dynamics.simulation.settings import Training
 from grpo_dynamics.simulation.tabular import simulate
+from grpo_dynamics.update_rule import Training
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"

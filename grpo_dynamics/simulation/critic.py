@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from grpo_dynamics.advantages import returns
 from grpo_dynamics.arrays import Array, as_arrays, namespace, require, require_choice
-from grpo_dynamics.simulation.advantages import returns
 from grpo_dynamics.simulation.answer_tree import AnswerTree
 
 View = Literal["prefix", "position", "question"]

@@ -29,8 +29,8 @@ from grpo_dynamics.simulation.outcomes import Outcomes
 from grpo_dynamics.simulation.policies import difference, kl_divergence, log_odds, mix, normalize
 from grpo_dynamics.simulation.population_sums import require_whole
 from grpo_dynamics.simulation.sampled import sampled_batch
-from grpo_dynamics.simulation.settings import Training
 from grpo_dynamics.theory.recursion import Recursion
+from grpo_dynamics.update_rule import Training
 
 if TYPE_CHECKING:
     import polars as pl

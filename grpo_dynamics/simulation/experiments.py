@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from grpo_dynamics.simulation.config import as_table, build, nearest, read_toml
+from grpo_dynamics.config import as_table, build, nearest, read_toml
 from grpo_dynamics.simulation.runs import Run
 
 PACKAGE = Path(__file__).parents[1]

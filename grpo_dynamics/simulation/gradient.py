@@ -8,7 +8,7 @@ from grpo_dynamics.simulation.losses import Batch, column
 from grpo_dynamics.simulation.outcomes import Outcomes
 from grpo_dynamics.simulation.policies import difference, log_odds
 from grpo_dynamics.simulation.sampling import judged_log_odds, verdicts
-from grpo_dynamics.simulation.settings import Training
+from grpo_dynamics.update_rule import Training
 
 
 @quiet

@@ -21,7 +21,7 @@ from grpo_dynamics.simulation.outcomes import Outcomes
 from grpo_dynamics.simulation.policies import log_odds as log_odds_of
 from grpo_dynamics.simulation.policies import log_sum
 from grpo_dynamics.simulation.population_sums import require_whole
-from grpo_dynamics.simulation.settings import Aggregation, Training
+from grpo_dynamics.update_rule import Aggregation, Training
 
 AGGREGATIONS = ("sequence_mean", "token_mean", "constant")
 

@@ -13,7 +13,7 @@ from typing import Any
 from grpo_dynamics.arrays import Array, as_arrays, namespace, quiet
 from grpo_dynamics.simulation.outcomes import Outcomes
 from grpo_dynamics.simulation.policies import difference, kl_divergence, normalize, total
-from grpo_dynamics.simulation.settings import Training
+from grpo_dynamics.update_rule import Training
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

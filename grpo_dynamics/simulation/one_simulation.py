@@ -13,11 +13,11 @@ from grpo_dynamics.arrays import require, to_numpy
 from grpo_dynamics.logodds import sigmoid
 from grpo_dynamics.simulation.outcomes import Outcomes
 from grpo_dynamics.simulation.runs import Part
-from grpo_dynamics.simulation.settings import Training
 from grpo_dynamics.simulation.tabular import State, simulate
 from grpo_dynamics.theory.fixed_points import fixed_points
 from grpo_dynamics.theory.flow import Flow
 from grpo_dynamics.theory.recursion import Recursion
+from grpo_dynamics.update_rule import Training
 
 if TYPE_CHECKING:
     import polars as pl

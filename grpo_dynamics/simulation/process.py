@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from grpo_dynamics.advantages import returns
 from grpo_dynamics.arrays import Array, as_arrays, quiet, require, require_choice
 from grpo_dynamics.normalization import PLACEMENTS, EpsPlacement
-from grpo_dynamics.simulation.advantages import returns
 from grpo_dynamics.simulation.answer_tree import AnswerTree
 
 

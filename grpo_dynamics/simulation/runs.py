@@ -8,20 +8,15 @@ give the same bytes.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import io
 import json
-import os
-import platform
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from grpo_dynamics.plotting import write_whole
+from grpo_dynamics.provenance import commit, digest, hardware, json_bytes, parquet, versions
 
 if TYPE_CHECKING:
     import polars as pl
@@ -106,18 +101,6 @@ class Run:
         return {"config": _plain(self.config), "versions": versions()}
 
 
-def versions() -> dict[str, str]:
-    """Return the versions that a result depends on."""
-    names = ("grpo-dynamics", "numpy", "polars")
-    return {"python": platform.python_version()} | {name: _version(name) for name in names}
-
-
-def _version(name: str) -> str:
-    from grpo_dynamics import __version__
-
-    return __version__ if name == "grpo-dynamics" else metadata.version(name)
-
-
 def perform(run: Run, resume: bool = False, tell: Told | None = None) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Compute a run and write its table and its manifest; return both.
 
@@ -137,14 +120,14 @@ def perform(run: Run, resume: bool = False, tell: Told | None = None) -> tuple[p
     finished = _read_json(run.manifest)
     if finished is not None:
         _require_same(run, finished, run.manifest)
-        if resume and run.table.exists() and _digest(run.table.read_bytes()) == finished["table"]["sha256"]:
+        if resume and run.table.exists() and digest(run.table.read_bytes()) == finished["table"]["sha256"]:
             return pl.read_parquet(run.table), finished
     begun = _read_json(run.checkpoint / "run.json")
     if resume and begun is not None:
         _require_same(run, begun, run.checkpoint)
     else:
         shutil.rmtree(run.checkpoint, ignore_errors=True)
-        write_whole(run.checkpoint / "run.json", _json(run.identity()))
+        write_whole(run.checkpoint / "run.json", json_bytes(run.identity()))
     return _compute(run, tell or (lambda done, total, what: None))
 
 
@@ -172,14 +155,14 @@ def _compute(run: Run, tell: Told) -> tuple[pl.DataFrame, dict[str, Any]]:
         "name": run.name,
         **run.identity(),
         "commit": commit(),
-        "hardware": {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()},
+        "hardware": hardware(),
         "seconds": round(time.perf_counter() - started, 3),
         "parts": len(run.parts),
         "parts_from_checkpoint": resumed_after,
-        "table": {"rows": table.height, "columns": table.columns, "sha256": _digest(data)},
+        "table": {"rows": table.height, "columns": table.columns, "sha256": digest(data)},
     }
     write_whole(run.table, data)
-    write_whole(run.manifest, _json(manifest))
+    write_whole(run.manifest, json_bytes(manifest))
     shutil.rmtree(run.checkpoint, ignore_errors=True)
     return table, manifest
 
@@ -208,36 +191,9 @@ def _flat(value: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return flat
 
 
-def commit() -> str | None:
-    """Return the commit of the checkout that this package is run from, with "+" where files differ; None elsewhere."""
-    folder = Path(__file__).parents[2]
-    if not (folder / ".git").exists():
-        return None
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(folder), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", "grpo_dynamics") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def parquet(table: pl.DataFrame) -> bytes:
-    """Return a table as the bytes of a parquet file, the same for the same table."""
-    buffer = io.BytesIO()
-    table.write_parquet(buffer)
-    return buffer.getvalue()
-
-
 def _plain(value: Any) -> Any:
     """Return the value as JSON gives it back."""
-    return json.loads(_json(value))
-
-
-def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
+    return json.loads(json_bytes(value))
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
@@ -248,7 +204,3 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         return None
     except ValueError as error:
         raise ValueError(f"out must be a folder whose {path.name} is JSON, got {str(path)!r} ({error})") from None
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

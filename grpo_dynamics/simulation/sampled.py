@@ -11,7 +11,7 @@ from grpo_dynamics.simulation.losses import Batch, column
 from grpo_dynamics.simulation.outcomes import Outcomes
 from grpo_dynamics.simulation.policies import log_odds
 from grpo_dynamics.simulation.sampling import Groups, draw, judged_log_odds
-from grpo_dynamics.simulation.settings import Training
+from grpo_dynamics.update_rule import Training
 
 
 def sampled_batch(

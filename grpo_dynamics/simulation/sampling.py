@@ -13,7 +13,7 @@ from grpo_dynamics.logodds import complement, sigmoid
 from grpo_dynamics.simulation.outcomes import Outcomes
 from grpo_dynamics.simulation.policies import log_odds, log_sum, total
 from grpo_dynamics.simulation.population_sums import require_whole
-from grpo_dynamics.simulation.settings import Training
+from grpo_dynamics.update_rule import Training
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

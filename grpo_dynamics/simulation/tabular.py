@@ -22,7 +22,7 @@ from grpo_dynamics.simulation.policies import log_odds, normalize, renyi_correct
 from grpo_dynamics.simulation.random_states import random_state, set_random_state
 from grpo_dynamics.simulation.sampled import sampled_batch
 from grpo_dynamics.simulation.sampling import generator
-from grpo_dynamics.simulation.settings import Training
+from grpo_dynamics.update_rule import Training
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

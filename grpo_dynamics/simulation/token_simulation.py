@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from grpo_dynamics.advantages import gae, passes, returns
 from grpo_dynamics.arrays import Array, as_arrays, namespace, quiet, require, to_numpy
 from grpo_dynamics.logodds import sigmoid
 from grpo_dynamics.normalization import MeanOnly
-from grpo_dynamics.simulation.advantages import gae, passes, returns
 from grpo_dynamics.simulation.answer_tree import AnswerTree
 from grpo_dynamics.simulation.critic import Critic
 from grpo_dynamics.simulation.outcomes import Outcomes
@@ -23,8 +23,8 @@ from grpo_dynamics.simulation.policies import log_odds
 from grpo_dynamics.simulation.process import push_of_groups
 from grpo_dynamics.simulation.random_states import random_state, set_random_state
 from grpo_dynamics.simulation.sampling import draw, generator
-from grpo_dynamics.simulation.settings import Training
 from grpo_dynamics.simulation.token_training import OF_A_CRITIC, TokenTraining
+from grpo_dynamics.update_rule import Training
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -17,8 +17,8 @@ from grpo_dynamics.logodds import bernoulli_variance, complement, logit, sigmoid
 from grpo_dynamics.normalization import Normalization, Whitened
 from grpo_dynamics.theory.recursion import Recursion, Trajectory
 from grpo_dynamics.theory.solvers.extrapolation import follow
+from grpo_dynamics.update_rule import KL
 
-KL = Literal["exact", "k1", "k2", "k3", "k1_in_reward", "k1_times_ratio", "k3_times_ratio", "none"]
 Divergence = Literal["reverse", "forward", "none"]
 
 DIVERGENCES: dict[str, Divergence] = {

@@ -15,9 +15,9 @@ import numpy as np
 
 import grpo_dynamics as gd
 from grpo_dynamics.simulation.outcomes import Outcomes
-from grpo_dynamics.simulation.settings import Training
 from grpo_dynamics.simulation.tabular import simulate
 from grpo_dynamics.theory.flow import DIVERGENCES
+from grpo_dynamics.update_rule import Training
 
 RUNS = 100
 

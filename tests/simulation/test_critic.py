@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grpo_dynamics.simulation.advantages import gae, returns
+from grpo_dynamics.advantages import gae, returns
 from grpo_dynamics.simulation.answer_tree import AnswerTree
 from grpo_dynamics.simulation.critic import VIEWS, Critic, gradient_variance, lag
 from grpo_dynamics.theory.token_tree import TokenTree, conditionals, log_chances, success_gradient

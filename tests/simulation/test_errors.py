@@ -11,8 +11,8 @@ from grpo_dynamics.simulation.errors import DEPARTURES, path, separate, without_
 from grpo_dynamics.simulation.features import Features
 from grpo_dynamics.simulation.outcomes import Outcomes
 from grpo_dynamics.simulation.policies import log_odds, normalize, total_variation
-from grpo_dynamics.simulation.settings import Training
 from grpo_dynamics.simulation.tabular import simulate
+from grpo_dynamics.update_rule import Training
 
 QUESTIONS = Outcomes.random(8, 5, seed=1)
 TRAINING = Training(

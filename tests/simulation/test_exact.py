@@ -8,8 +8,8 @@ import grpo_dynamics as gd
 from grpo_dynamics.simulation.exact import minimize
 from grpo_dynamics.simulation.outcomes import Outcomes
 from grpo_dynamics.simulation.policies import kl_divergence, log_odds, normalize
-from grpo_dynamics.simulation.settings import Training
 from grpo_dynamics.simulation.tabular import simulate
+from grpo_dynamics.update_rule import Training
 
 N = 400
 RNG = np.random.default_rng(0)

@@ -7,9 +7,9 @@ import grpo_dynamics as gd
 from grpo_dynamics.simulation.losses import Batch, gradient
 from grpo_dynamics.simulation.outcomes import Outcomes
 from grpo_dynamics.simulation.policies import difference, normalize
-from grpo_dynamics.simulation.settings import Training
 from grpo_dynamics.simulation.tabular import simulate
 from grpo_dynamics.theory.flow import DIVERGENCES
+from grpo_dynamics.update_rule import Training
 
 QUESTIONS = Outcomes.random(200, 5, seed=2)
 EVEN = Outcomes.uniform(gd.sigmoid(np.linspace(-4, 4, 41)), right=2, wrong=3)

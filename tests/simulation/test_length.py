@@ -20,7 +20,7 @@ from grpo_dynamics.simulation.length import (
 )
 from grpo_dynamics.simulation.losses import gradient
 from grpo_dynamics.simulation.outcomes import Outcomes
-from grpo_dynamics.simulation.settings import Training
+from grpo_dynamics.update_rule import Training
 
 NORMALIZATIONS = [gd.Whitened(1e-4, "std"), gd.MeanOnly(), gd.FiniteGroup(8), gd.FiniteGroup(4, eps=0.1, ddof=1)]
 

@@ -11,7 +11,7 @@ import pytest
 from grpo_dynamics.simulation.losses import Batch, ascend, coefficient, gradient
 from grpo_dynamics.simulation.outcomes import Outcomes
 from grpo_dynamics.simulation.policies import normalize
-from grpo_dynamics.simulation.settings import Training
+from grpo_dynamics.update_rule import Training
 
 torch = pytest.importorskip("torch")
 

@@ -8,8 +8,8 @@ import pytest
 import grpo_dynamics as gd
 from grpo_dynamics.simulation.outcomes import Outcomes
 from grpo_dynamics.simulation.policies import kl_divergence, log_odds, normalize, renyi_correction, total_variation
-from grpo_dynamics.simulation.settings import Training
 from grpo_dynamics.simulation.tabular import simulate
+from grpo_dynamics.update_rule import Training
 
 RNG = np.random.default_rng(0)
 P, Q = (normalize(RNG.normal(size=(200, 6)) * 3) for _ in range(2))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import grpo_dynamics as gd
-from grpo_dynamics.simulation.advantages import centred, whitened
+from grpo_dynamics.advantages import centred, whitened
 from grpo_dynamics.simulation.answer_tree import AnswerTree
 from grpo_dynamics.simulation.process import process_advantages, push_of_groups
 

@@ -14,8 +14,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from grpo_dynamics.provenance import parquet
 from grpo_dynamics.simulation import experiments
-from grpo_dynamics.simulation.runs import Part, Run, independent, own_seed, parquet, perform
+from grpo_dynamics.simulation.runs import Part, Run, independent, own_seed, perform
 
 CONFIG = """
 seed = 7
@@ -117,7 +118,7 @@ def test_parts_of_another_run_are_not_used(tmp_path, monkeypatch):
         perform(chain(tmp_path, [], 3))
     with pytest.raises(ValueError, match=r"where seed is 1 and not 2"):
         perform(chain(tmp_path, [], config={"seed": 2}), resume=True)
-    monkeypatch.setattr("grpo_dynamics.simulation.runs._version", lambda name: "9.9")
+    monkeypatch.setattr("grpo_dynamics.provenance._version", lambda name: "9.9")
     with pytest.raises(ValueError, match=r"where versions.grpo-dynamics is '.*' and not '9.9'"):
         perform(chain(tmp_path, []), resume=True)
 

@@ -10,8 +10,8 @@ from grpo_dynamics.simulation.outcomes import Outcomes
 from grpo_dynamics.simulation.policies import normalize
 from grpo_dynamics.simulation.sampled import advantages, batch_of
 from grpo_dynamics.simulation.sampling import Groups
-from grpo_dynamics.simulation.settings import Training
 from grpo_dynamics.simulation.tabular import simulate
+from grpo_dynamics.update_rule import Training
 from tests.simulation.sampled_study import study
 
 RUNS = 20_000

@@ -8,7 +8,7 @@ import pytest
 import grpo_dynamics as gd
 from grpo_dynamics.simulation.outcomes import Outcomes
 from grpo_dynamics.simulation.sampling import draw, generator, judged_log_odds
-from grpo_dynamics.simulation.settings import Training
+from grpo_dynamics.update_rule import Training
 
 POLICY = np.array([0.1, 0.25, 0.05, 0.6])
 CORRECT = np.array([True, False, True, False])

@@ -5,8 +5,8 @@ import pytest
 
 import grpo_dynamics as gd
 from grpo_dynamics.simulation.outcomes import Outcomes
-from grpo_dynamics.simulation.settings import Training
 from grpo_dynamics.simulation.tabular import State, simulate
+from grpo_dynamics.update_rule import Training
 
 QUESTIONS = Outcomes.random(30, 5, seed=1, lengths=[1, 2, 3, 4, 5])
 SAMPLED = Training(

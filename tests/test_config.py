@@ -6,9 +6,9 @@ from typing import Any, Literal
 import pytest
 
 import grpo_dynamics as gd
+from grpo_dynamics.config import as_table, build, nearest, read_toml
 from grpo_dynamics.simulation import experiments
-from grpo_dynamics.simulation.config import as_table, build, nearest, read_toml
-from grpo_dynamics.simulation.settings import Training
+from grpo_dynamics.update_rule import Training
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import grpo_dynamics as gd
-from grpo_dynamics.simulation.settings import Training
+from grpo_dynamics.update_rule import Training
 
 GRADIENT = {"update": "gradient", "learning_rate": 0.1}
 SAMPLED = {"update": "sampled", "learning_rate": 0.1, "normalization": gd.FiniteGroup(8)}

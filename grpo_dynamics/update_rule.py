@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from grpo_dynamics.arrays import batch_shape, option, require, require_choice
 from grpo_dynamics.finite_group import FiniteGroup
 from grpo_dynamics.normalization import MeanOnly, Normalization, Whitened, require_group_size
-from grpo_dynamics.theory.flow import DIVERGENCES, KL
+
+KL = Literal["exact", "k1", "k2", "k3", "k1_in_reward", "k1_times_ratio", "k3_times_ratio", "none"]
+KLS: tuple[str, ...] = get_args(KL)
+"""How a KL term can be coded, see :class:`~grpo_dynamics.Flow`."""
 
 Update = Literal["exact", "gradient", "sampled"]
 Level = Literal["sequence", "token"]
@@ -129,7 +132,7 @@ class Training:
     def _check_values(self) -> None:
         choices: dict[str, tuple[str, ...]] = {
             "update": ("exact", "gradient", "sampled"),
-            "kl": tuple(DIVERGENCES),
+            "kl": KLS,
             "advantage": ("group", "rloo", "reinforce", "critic"),
             "ratio_level": ("sequence", "token"),
             "kl_level": ("sequence", "token"),

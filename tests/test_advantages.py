@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import grpo_dynamics as gd
-from grpo_dynamics.simulation import advantages as adv
+from grpo_dynamics import advantages as adv
 
 POLICY = np.array([0.1, 0.2, 0.3, 0.4])
 REWARD = np.array([1.0, 0.0, 1.0, 0.0])  # unequal conditionals on both sides
