@@ -85,12 +85,12 @@ $(VENV)/.made-in:
 	@pwd -P > $@
 
 $(VENV)/.base: $(VENV)/.made-in pyproject.toml constraints.txt
-	$(PIP) install --editable .
+	$(PIP) install --editable '.[train]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.made-in pyproject.toml constraints.txt
 	$(PIP) install --upgrade pip
-	$(PIP) install --editable '.[torch]' --group dev
+	$(PIP) install --editable '.[trl]' --group dev
 	@touch $(VENV)/.base $@
 
 $(VENV)/.docs: $(VENV)/.made-in pyproject.toml constraints.txt
