@@ -134,7 +134,7 @@ def test_the_table_in_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_kinds_and_names(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["claims", "--kind", "read_off", "--kind", "measured", "--json"]) == 0
+    assert main(["claims", "--kind", "read_off", "--kind", "papers", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert list(found) == ["command", "version", "paper", "claims", "counts", "holds"]
     assert {claim["kind"] for claim in found["claims"]} == {"read off", "the paper's measurement"}

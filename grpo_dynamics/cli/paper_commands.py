@@ -57,7 +57,7 @@ def claims_command(
         typer.Option(
             "--kind",
             metavar="KIND",
-            help="Only those: proved, certified, tested, computed, read, read_off, measured or setting; repeatable.",
+            help="Only those: proved, certified, tested, computed, measured, read, read_off, papers or setting; repeatable.",
         ),
     ] = None,
     prove: Annotated[bool, typer.Option("--prove", help="Run the proofs of what is listed; all: a minute.")] = False,
@@ -66,8 +66,9 @@ def claims_command(
     """List every claim of the paper and of ours, how it is checked, and the errors found.
 
     A claim is proved (by computer algebra, step by step), certified on a box
-    (by interval arithmetic), tested, or computed again; what was read in the
-    source or off a picture and what the paper measured say so. The numbers are
+    (by interval arithmetic), tested, computed again, or measured by training a
+    language model; what was read in the source or off a picture and what the
+    paper measured say so. The numbers are
     computed now, the proofs with --prove; the tests run from a checkout by
     `make test`. The exit code is 1 if something that was run fails.
 
