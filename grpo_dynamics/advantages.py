@@ -203,19 +203,22 @@ def _require_discount(name: str, value: Any) -> None:
 # ---- clipping --------------------------------------------------------------------------------------------------------
 
 
-def clipped(ratio: Array, advantage: Array, clip_low: float = 0.2, clip_high: float = 0.2) -> Array:
-    """Return PPO's objective min(ρA, clip(ρ, 1−low, 1+high)·A) for each sample.
+def clipped(
+    ratio: Array, advantage: Array, clip_low: float = 0.2, clip_high: float = 0.2, dual_clip: float = float("inf")
+) -> Array:
+    """Return PPO's objective min(ρA, clip(ρ, 1−low, 1+high)·A) for each sample, and at least c·A where A < 0.
 
     Args:
         ratio: ρ = π/π_old ≥ 0, broadcasts with ``advantage``.
         advantage: A.
         clip_low: how far ρ may fall below 1, in [0, 1].
         clip_high: how far ρ may rise above 1, ≥ 0.
+        dual_clip: c > 1, from where on a ratio no longer counts if A < 0; infinite: it always does.
 
     Raises:
         ValueError: for a negative ratio or a clip range out of range.
 
-    Source: [1707.06347, eq. 7].
+    Source: [1707.06347, eq. 7]; the dual clip [1912.09729, eq. 3].
 
     >>> print(clipped([1.4, 1.4, 0.5, 0.5], [1.0, -1.0, 1.0, -1.0]))
     [ 1.2 -1.4  0.5 -0.8]
@@ -223,19 +226,25 @@ def clipped(ratio: Array, advantage: Array, clip_low: float = 0.2, clip_high: fl
     require("ratio", ratio, "a finite number >= 0", lambda x: (x >= 0) & (x < float("inf")))
     require("clip_low", clip_low, "between 0 and 1", lambda x: (x >= 0) & (x <= 1))
     require("clip_high", clip_high, "a number >= 0", lambda x: x >= 0)
+    require("dual_clip", dual_clip, "above 1", lambda x: x > 1)
     xp, ratio, advantage = as_arrays(ratio, advantage)
     within = xp.clip(ratio, 1 - clip_low, 1 + clip_high)
-    return xp.minimum(ratio * advantage, within * advantage)
+    objective = xp.minimum(ratio * advantage, within * advantage)
+    if dual_clip == float("inf"):
+        return objective
+    return xp.where(advantage < 0, xp.maximum(objective, dual_clip * advantage), objective)
 
 
-def passes(ratio: Array, advantage: Array, clip_low: float = 0.2, clip_high: float = 0.2) -> Array:
-    """Return where :func:`clipped` still has a gradient: ρ ≤ 1 + high for A > 0, ρ ≥ 1 − low for A < 0.
+def passes(
+    ratio: Array, advantage: Array, clip_low: float = 0.2, clip_high: float = 0.2, dual_clip: float = float("inf")
+) -> Array:
+    """Return where :func:`clipped` still has a gradient: ρ ≤ 1 + high for A > 0, 1 − low ≤ ρ ≤ c for A < 0.
 
     >>> print(passes([1.4, 1.4, 0.5, 0.5], [1.0, -1.0, 1.0, -1.0]))
     [False  True  True False]
     """
     xp, ratio, advantage = as_arrays(ratio, advantage)
-    return xp.where(advantage > 0, ratio <= 1 + clip_high, ratio >= 1 - clip_low)
+    return xp.where(advantage > 0, ratio <= 1 + clip_high, (ratio >= 1 - clip_low) & (ratio <= dual_clip))
 
 
 # ---- an example to hold in the hand ----------------------------------------------------------------------------------

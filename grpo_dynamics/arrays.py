@@ -69,7 +69,13 @@ def as_arrays(*values: Array, beside: Any = None) -> tuple[Any, ...]:
     if xp is np:
         return (xp, *(np.asarray(v, dtype=dtype) for v in values))
     device = next(v.device for v in arrays if _is_foreign(v))
-    return (xp, *(xp.asarray(v, dtype=dtype, device=device) for v in values))
+
+    def converted(value: Any) -> Any:
+        if _is_foreign(value) and value.device == device:
+            return xp.astype(value, dtype, copy=False)  # torch.asarray would warn of gradients, or cut them off
+        return xp.asarray(value, dtype=dtype, device=device)
+
+    return (xp, *map(converted, values))
 
 
 def option(value: Any) -> Any:
@@ -90,7 +96,7 @@ def require(name: str, value: Any, allowed: str, test: Callable[[Any], Any]) -> 
     ``test`` gets the value as an array of real numbers and returns where it is right.
     """
     if _is_foreign(value):
-        array = value
+        array = value.detach() if hasattr(value, "detach") else value  # of torch; its gradient is not asked for
     else:
         try:
             array = np.asarray(value)

@@ -15,12 +15,14 @@ KLS: tuple[str, ...] = get_args(KL)
 
 Update = Literal["exact", "gradient", "sampled"]
 Level = Literal["sequence", "token"]
+RatioLevel = Literal["sequence", "token", "geometric_mean"]
+StdOver = Literal["batch", "batch_centred"]
 Aggregation = Literal["sequence_mean", "token_mean", "constant"]
 Advantage = Literal["group", "rloo", "reinforce", "critic"]
 
-SAMPLING = ("group_size", "groups", "advantage")
-ASCENT = ("learning_rate", "inner_steps", "natural", "clip_low", "clip_high", "ratio_level")
-TERMS = ("kl", "kl_level", "aggregation", "max_tokens")
+SAMPLING = ("group_size", "groups", "advantage", "std_over")
+ASCENT = ("learning_rate", "inner_steps", "natural", "clip_low", "clip_high", "dual_clip", "ratio_level")
+TERMS = ("kl", "kl_level", "kl_clamp", "aggregation", "max_tokens")
 IDLE: dict[str, tuple[str, ...]] = {"exact": (*ASCENT, *TERMS, *SAMPLING), "gradient": SAMPLING, "sampled": ()}
 """Options that mean nothing for an update rule, and so must stay at their defaults."""
 
@@ -51,10 +53,16 @@ class Training:
         advantage: "group" as the normalisation says; "rloo": minus the mean of the others; "reinforce": the bare
             reward; "critic": minus a value of the question that is learned from the rewards, 0 at first. The last
             three go with MeanOnly(), their Ω, and "sampled".
+        std_over: None: the standard deviation is that of the group; "batch": one of all rewards of a step,
+            "batch_centred": one of the rewards less the mean of their group. Goes with FiniteGroup and "sampled"; see
+            :class:`~grpo_dynamics.BatchStd`. Not simulated: questions share nothing there.
         clip_low, clip_high: ratios below 1 − clip_low or above 1 + clip_high no longer count; None: no clipping.
-        ratio_level: "sequence": the ratio of whole answers; "token": of each token.
+        dual_clip: c > 1: where A < 0, ratios above c no longer count either; None: they do.
+        ratio_level: "sequence": the ratio of whole answers; "token": of each token; "geometric_mean": of the tokens of
+            an answer, as GSPO.
         kl: the KL term as it is coded, one of the names of :class:`~grpo_dynamics.Flow`.
         kl_level: "sequence": the estimator of the answer's log-ratio; "token": of each token's.
+        kl_clamp: where "k1", "k2" or "k3" is beyond ± this number it is constant, without a gradient; None: nowhere.
         aggregation: "sequence_mean": mean over the tokens of an answer, then over answers; "token_mean": over all
             tokens of all questions of a step; "constant": sum over max_tokens. A number that belongs to a whole answer
             stands on each of its tokens.
@@ -83,11 +91,14 @@ class Training:
     group_size: int | None = None
     groups: int = 1
     advantage: Advantage = "group"
+    std_over: StdOver | None = None
     clip_low: float | None = None
     clip_high: float | None = None
-    ratio_level: Level = "sequence"
+    dual_clip: float | None = None
+    ratio_level: RatioLevel = "sequence"
     kl: KL = "exact"
     kl_level: Level = "sequence"
+    kl_clamp: float | None = None
     aggregation: Aggregation = "sequence_mean"
     max_tokens: float | None = None
     reference_refresh: int | None = None
@@ -127,19 +138,20 @@ class Training:
     @property
     def clips(self) -> bool:
         """Whether any ratio is clipped."""
-        return self.clip_low is not None or self.clip_high is not None
+        return not (self.clip_low is self.clip_high is self.dual_clip is None)
 
     def _check_values(self) -> None:
         choices: dict[str, tuple[str, ...]] = {
             "update": ("exact", "gradient", "sampled"),
             "kl": KLS,
             "advantage": ("group", "rloo", "reinforce", "critic"),
-            "ratio_level": ("sequence", "token"),
+            "ratio_level": get_args(RatioLevel),
             "kl_level": ("sequence", "token"),
             "aggregation": ("sequence_mean", "token_mean", "constant"),
         }
         for name, allowed in choices.items():
             require_choice(name, getattr(self, name), allowed)
+        require_choice("std_over", self.std_over, (None, *get_args(StdOver)))
         if not isinstance(self.normalization, Normalization):
             raise ValueError(f"normalization must be a Normalization such as Whitened(), got {self.normalization!r}")
         if self.kl == "none":
@@ -149,12 +161,14 @@ class Training:
             require("beta", self.beta, allowed, lambda x: (x > 0) & (x < float("inf")))
         for name in ("alpha", "false_positive", "false_negative"):
             require(name, getattr(self, name), "between 0 and 1", lambda x: (x >= 0) & (x <= 1))
-        for name in ("learning_rate", "max_tokens", "clip_high"):
+        for name in ("learning_rate", "max_tokens", "clip_high", "kl_clamp"):
             if getattr(self, name) is not None:
                 require(name, getattr(self, name), "a finite number > 0", lambda x: (x > 0) & (x < float("inf")))
         for name in ("clip_low", "critic_rate"):
             if getattr(self, name) is not None:
                 require(name, getattr(self, name), "above 0 and at most 1", lambda x: (x > 0) & (x <= 1))
+        if self.dual_clip is not None:
+            require("dual_clip", self.dual_clip, "a finite number > 1", lambda x: (x > 1) & (x < float("inf")))
         for name in ("inner_steps", "groups", "reference_refresh"):
             value = getattr(self, name)
             optional = name == "reference_refresh" and value is None
@@ -188,6 +202,8 @@ class Training:
     def _check_kl_and_tokens(self) -> None:
         if self.kl_level == "token" and self.kl in ("exact", "none", "k1_in_reward"):
             self._refuse("kl_level", f'kl="{self.kl}"', 'take kl_level="sequence"')
+        if self.kl_clamp is not None and self.kl not in ("k1", "k2", "k3"):
+            self._refuse("kl_clamp", f'kl="{self.kl}"', 'take kl="k3"')
         if self.max_tokens is not None and self.aggregation != "constant":
             self._refuse("max_tokens", f'aggregation="{self.aggregation}"', 'take aggregation="constant"')
         if self.kl == "k1_in_reward" and self.clips and self.update == "gradient":
@@ -200,6 +216,10 @@ class Training:
         if self.advantage != "group" and not plain:
             nearest = "normalization=MeanOnly() with group_size"
             self._refuse("advantage", f"normalization={self.normalization!r}", f"take {nearest}")
+        if self.std_over is not None and not isinstance(self.normalization, FiniteGroup):
+            self._refuse("std_over", f"normalization={self.normalization!r}", "take normalization=FiniteGroup(...)")
+        if self.std_over is not None and hasattr(getattr(self.normalization, "eps", None), "shape"):
+            self._refuse("std_over", "an eps for each question", "take one eps")
         if self.advantage == "critic" and self.critic_rate is None:
             raise ValueError('critic_rate is missing: advantage="critic" needs one')
         if self.advantage != "critic" and self.critic_rate is not None:

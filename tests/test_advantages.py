@@ -109,6 +109,14 @@ def test_padding_after_the_end_changes_nothing():
     np.testing.assert_array_equal(padded, [*adv.gae(rewards, values, 0.7, 0.9), 0.0, 0.0])
 
 
+def test_dual_clipping_stops_what_fell_too_far():
+    """[1912.09729]: max(min(ρA, clip(ρ)A), cA) for A < 0; at 4 it is constant, and for A > 0 it is nothing new."""
+    ratio, advantage = np.array([2.0, 2.9, 4.0, 4.0]), np.array([-1.0, -1.0, -1.0, 1.0])
+    np.testing.assert_allclose(adv.clipped(ratio, advantage, dual_clip=3.0), [-2.0, -2.9, -3.0, 1.2])
+    assert adv.passes(ratio, advantage, dual_clip=3.0).tolist() == [True, True, False, False]
+    assert adv.passes(ratio, advantage).tolist() == [True, True, True, False]
+
+
 @given(st.floats(0.01, 3.0), st.floats(-2.0, 2.0))
 def test_clipping_has_a_gradient_exactly_where_it_passes(ratio, advantage):
     step = 1e-7
@@ -163,6 +171,7 @@ def test_torch_tensors_give_torch_tensors():
         (lambda: adv.worked_example([[1.0, 0.0]]), "rewards must be those of one group"),
         (lambda: adv.clipped(-1.0, 1.0), "ratio .*-1.0"),
         (lambda: adv.clipped(1.0, 1.0, clip_low=2.0), "clip_low .*2.0"),
+        (lambda: adv.clipped(1.0, 1.0, dual_clip=0.9), "dual_clip must be above 1, got 0.9"),
         (lambda: adv.worked_example([1.0, 1.0]), "rewards .*all be equal"),
     ],
 )

@@ -64,6 +64,13 @@ def coefficient(kl: str, log_ratio: Array, ratio: Array) -> Array:
     return ratio * log_ratio  # k3: (k3 + 1 − e^−ℓ)·ρ
 
 
+def _value(kl: str, log_ratio: Array) -> Array:
+    """k1, k2 or k3 itself."""
+    if kl == "k2":
+        return log_ratio * log_ratio / 2
+    return log_ratio if kl == "k1" else namespace(log_ratio).expm1(-log_ratio) + log_ratio
+
+
 @quiet
 def gradient(
     log_policy: Array, log_old: Array, log_reference: Array, batch: Batch, outcomes: Outcomes, training: Training
@@ -91,7 +98,10 @@ def gradient(
         pull_back = 0.0 * slope
         for weight, anchor in anchors:
             log_ratio = difference(log_policy, anchor)
-            coded = coefficient(training.kl, log_ratio / lengths if by_token else log_ratio, ratio)
+            log_ratio = log_ratio / lengths if by_token else log_ratio
+            coded = coefficient(training.kl, log_ratio, ratio)
+            if training.kl_clamp is not None:
+                coded = xp.where(xp.abs(_value(training.kl, log_ratio)) <= training.kl_clamp, coded, 0.0)
             pull_back = pull_back + weight * coded
         pull_back = pull_back / lengths if by_token else pull_back
         slope = slope - beta * batch.share * pull_back * tokens
@@ -131,13 +141,15 @@ def _anchors(log_reference: Array, log_old: Array, training: Training) -> list[t
 def _policy_term(from_old: Array, batch: Batch, training: Training, lengths: Array) -> Array:
     """The coefficients of the clipped surrogate."""
     xp = namespace(from_old)
-    by_token = training.ratio_level == "token"
+    by_token = training.ratio_level != "sequence"  # tokens of an answer are equally probable: all have the mean ratio
     ratio = xp.exp(from_old / lengths if by_token else from_old)
     push, pull = batch.push, batch.pull
     if training.clip_high is not None:
         push = xp.where(ratio <= 1 + training.clip_high, push, 0.0)
     if training.clip_low is not None:
         pull = xp.where(ratio >= 1 - training.clip_low, pull, 0.0)
+    if training.dual_clip is not None:
+        pull = xp.where(ratio <= training.dual_clip, pull, 0.0)
     slope = xp.where(push + pull == 0, 0.0, ratio * (push + pull))  # the ratio of what never came may overflow
     return slope / lengths if by_token else slope
 

@@ -156,6 +156,9 @@ def simulate(
     for name, value, least in (("steps", steps, 0), ("record_every", record_every, 1)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
+    if training.std_over is not None:
+        allowed = "None in a simulation, whose questions share nothing (BatchRecursion is their theory)"
+        raise ValueError(f"std_over must be {allowed}, got {training.std_over!r}")
     if batch_shape(training) not in ((), (1,), (outcomes.questions,)):
         raise ValueError(f"options must be numbers or of shape ({outcomes.questions},), got {batch_shape(training)}")
     rng = generator(seed, outcomes.log_reference) if training.update == "sampled" else None

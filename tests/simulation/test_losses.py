@@ -3,6 +3,7 @@
 There samples are listed one by one, their tokens in padded rows with a mask; nothing is shared with the package.
 """
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -18,6 +19,7 @@ torch = pytest.importorskip("torch")
 QUESTIONS, ANSWERS, SAMPLES = 3, 4, 40
 LENGTHS = np.array([1, 2, 5, 9])
 CORRECT = np.broadcast_to([True, False, True, False], (QUESTIONS, ANSWERS))
+RATIO_LEVELS = ("sequence", "token", "geometric_mean")
 ESTIMATORS = ("k1", "k2", "k3", "k1_times_ratio", "k3_times_ratio", "none")
 
 
@@ -50,18 +52,25 @@ def coded_gradient(policy, old, reference, drawn, advantages, training):
         return (torch.as_tensor(log_policy)[rows, torch.tensor(drawn)][:, :, None] / long) * mask
 
     def at_level(log_ratio, level):
-        return log_ratio if level == "token" else (log_ratio * mask).sum(-1, keepdim=True) * torch.ones_like(mask)
+        if level == "token":
+            return log_ratio
+        whole = (log_ratio * mask).sum(-1, keepdim=True) / (long if level == "geometric_mean" else 1)
+        return whole * torch.ones_like(mask)
 
     current = (current[rows, torch.tensor(drawn)][:, :, None] / long) * mask
     ratio = torch.exp(at_level(current - tokens(old), training.ratio_level))
     low, high = 1 - (training.clip_low or np.inf), 1 + (training.clip_high or np.inf)
     advantage = torch.tensor(advantages)[:, :, None]
     objective = torch.minimum(ratio * advantage, torch.clamp(ratio, low, high) * advantage)
+    if training.dual_clip is not None:
+        objective = torch.where(advantage < 0, torch.maximum(objective, training.dual_clip * advantage), objective)
     of_kl = torch.exp(at_level(current - tokens(old), training.kl_level))
     for weight, anchor in ((training.alpha, reference), (1 - training.alpha, old)):
         x = at_level(current - tokens(anchor), training.kl_level)
         k3 = torch.exp(-x) - 1 + x
-        terms = {"k1": x, "k2": x**2 / 2, "k3": k3, "k1_times_ratio": of_kl * x, "k3_times_ratio": of_kl * k3}
+        bound = np.inf if training.kl_clamp is None else training.kl_clamp
+        plain = {name: torch.clamp(k, -bound, bound) for name, k in {"k1": x, "k2": x**2 / 2, "k3": k3}.items()}
+        terms = {**plain, "k1_times_ratio": of_kl * x, "k3_times_ratio": of_kl * k3}
         if training.kl != "none":
             objective = objective - training.beta * weight * terms[training.kl]
     if training.aggregation == "sequence_mean":
@@ -77,7 +86,7 @@ def coded_gradient(policy, old, reference, drawn, advantages, training):
 CASES = [
     {"kl": kl, "kl_level": "sequence" if kl == "none" else level, "ratio_level": ratio_level, "aggregation": how}
     for kl, level, ratio_level, how in itertools.product(
-        ESTIMATORS, ("sequence", "token"), ("sequence", "token"), ("sequence_mean", "token_mean", "constant")
+        ESTIMATORS, ("sequence", "token"), RATIO_LEVELS, ("sequence_mean", "token_mean", "constant")
     )
     if not (kl == "none" and level == "token")
 ]
@@ -93,6 +102,20 @@ def test_gradient_is_that_of_the_coded_loss(clip):
         ours = gradient(policy, old, reference, batch_of(drawn, advantages), questions, training)
         coded = coded_gradient(policy, old, reference, drawn, advantages, training)
         np.testing.assert_allclose(ours, coded, rtol=1e-10, atol=1e-13, err_msg=str(options))
+
+
+def test_dual_clip_and_clamped_estimators():
+    """Each option also takes something away: c = 1.1 some answers with A < 0, a bound of .3 some of the KL term."""
+    policy, old, reference = policies(1)
+    drawn, advantages = samples(1)
+    questions, batch = Outcomes(reference, CORRECT, LENGTHS), batch_of(drawn, advantages)
+    for kl, more in itertools.product(("k1", "k2", "k3"), ({"dual_clip": 1.1}, {"kl_clamp": 0.3})):
+        training = Training(beta=0.7, alpha=0.6, update="gradient", learning_rate=0.1, kl=kl, **more)
+        ours = gradient(policy, old, reference, batch, questions, training)
+        coded = coded_gradient(policy, old, reference, drawn, advantages, training)
+        np.testing.assert_allclose(ours, coded, rtol=1e-10, atol=1e-13, err_msg=f"{kl} {more}")
+        free = gradient(policy, old, reference, batch, questions, dataclasses.replace(training, **dict.fromkeys(more)))
+        assert np.abs(ours - free).max() > 0.001
 
 
 def test_clipping_changes_the_gradient():

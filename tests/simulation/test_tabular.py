@@ -1,5 +1,7 @@
 """Running, repeating, stopping and going on; NumPy and torch alike."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -158,6 +160,19 @@ def test_nothing_is_changed_in_place():
     [
         ({"steps": -1}, "steps must be an integer >= 0, got -1"),
         ({"record_every": 0}, "record_every must be an integer >= 1, got 0"),
+        (
+            {
+                "training": dataclasses.replace(
+                    SAMPLED,
+                    normalization=gd.FiniteGroup(4),
+                    group_size=None,
+                    advantage="group",
+                    critic_rate=None,
+                    std_over="batch",
+                )
+            },
+            r"std_over must be None in a simulation, .* got 'batch'",
+        ),
         ({"start": np.zeros((2, 2))}, r"start must have shape \(30, 5\), got \(2, 2\)"),
         ({"start": np.full((30, 5), np.nan)}, "start must be log-probabilities"),
         ({"start": np.where(QUESTIONS.correct, -np.inf, 0.0)}, "start must leave some right and some wrong answer"),
