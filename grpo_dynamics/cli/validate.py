@@ -1,0 +1,61 @@
+"""`grpo-dynamics validate`: a run in; a report, tables and pictures out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from grpo_dynamics import __version__
+from grpo_dynamics.cli.errors import bad_input
+from grpo_dynamics.cli.output import print_json, progress, screen, table
+from grpo_dynamics.cli.paper import folder
+
+
+def validate_run(run: Path, out: Path | None, as_json: bool) -> int:
+    """Compare a run with its theory, write and print what comes of it; return the exit code."""
+    from grpo_dynamics.validation.report import validate
+    from grpo_dynamics.validation.run_directory import read_run
+
+    with bad_input():
+        measured = read_run(run)
+    out = run / "validation" if out is None else out
+    with folder(out), progress() as tell, bad_input():
+        made = validate(measured, out, tell)
+    code = 1 if made.passed is False else 0
+    if as_json:
+        answer: dict[str, Any] = {"command": "validate", "version": __version__, "run": str(run), "out": str(out)}
+        answer |= {"page": str(made.page), "files": [str(path) for path in made.paths], "passed": made.passed}
+        print_json({**answer, "arms": made.summaries})
+        return code
+    console = screen()
+    heads = ("arm", "theory", "median", "95 %", "p_∞ − p*", "paper's", "verdict")
+    console.print(table("Measured − predicted", heads, [_row(told) for told in made.summaries], left=(0, 1, 6)))
+    for told in made.summaries:
+        for entry in told["thresholds"]:
+            if not entry["passed"]:
+                console.print(
+                    f"{told['arm']}: {entry['what']} must be {entry['how']} {_number(entry['bound'])}, "
+                    f"got {_number(entry['value'])}"
+                )
+        for note in told["notes"]:
+            console.print(f"{told['arm']}: {note}")
+    for note in measured.notes:
+        console.print(note)
+    print(f"\nOpen {made.page.resolve()}")
+    return code
+
+
+def _row(told: dict[str, Any]) -> list[str]:
+    paper = next((entry for entry in told["other_theories"] if entry["paper"]), None)
+    which = "residual" if told["residual"]["points"] else "p_infinity"
+    beside = "its own" if paper is None else _number(paper[f"{which}_median"])
+    numbers = (told["residual"]["median"], told["residual"]["percentile_95"], told["p_infinity"]["median"])
+    word = {None: "no thresholds", True: "pass", False: "FAIL"}[told["passed"]]
+    word = word if told["finished"] else f"{word}, not finished"
+    return [told["arm"], told["theory"], *(_number(value) for value in numbers), beside, word]
+
+
+def _number(value: float | None) -> str:
+    from grpo_dynamics.validation.summary import short
+
+    return short(value)

@@ -1,0 +1,1 @@
+"""Real training beside the theory: what a run measured, what was predicted of it, and what lies between."""
