@@ -1,4 +1,4 @@
-"""Configs of simulations: TOML files, read strictly into frozen dataclasses.
+"""Configs of simulations and training runs: TOML files, read strictly into frozen dataclasses.
 
 A key that is not known, a value of another type and a missing file are refused by name, with the nearest that is
 right. What a value may be beyond its type is for the dataclass itself to check.
@@ -21,6 +21,10 @@ from grpo_dynamics.finite_group import FiniteGroup
 from grpo_dynamics.normalization import MeanOnly, Normalization, Whitened
 
 T = TypeVar("T")
+
+PACKAGE = Path(__file__).parent
+EXPERIMENTS = next((f for f in (PACKAGE / "experiments", PACKAGE.parent / "experiments") if f.is_dir()), PACKAGE)
+"""Where the experiments are: inside the package where it was installed, beside it in a checkout."""
 
 NORMALIZATIONS: dict[str, type[Normalization]] = {
     "whitened": Whitened,

@@ -115,12 +115,15 @@ class Reproduction:
         return goldens.counts(self.goldens)[goldens.DIFFERS] == 0
 
 
-def reproduce(out: str | os.PathLike[str], progress: Progress | None = None) -> Reproduction:
+def reproduce(
+    out: str | os.PathLike[str], progress: Progress | None = None, training: str | None = None
+) -> Reproduction:
     """Write every figure and table of the paper, the golden table, ``manifest.json`` and ``index.html`` into a folder.
 
     Args:
         out: the folder, made if it is not there; figures go to ``out/figures``.
         progress: told before each piece of work.
+        training: where the report of a training run will lie, from the page; None: there is none.
     """
     start, out = time.perf_counter(), Path(out)
     total = len(FIGURES) + 2
@@ -141,7 +144,7 @@ def reproduce(out: str | os.PathLike[str], progress: Progress | None = None) -> 
     took = time.perf_counter() - start
     facts = manifest(judged, {**seconds, "total": took})
     written.append(write_whole(out / "manifest.json", (json.dumps(facts, indent=2) + "\n").encode()))
-    page = write_whole(out / "index.html", _page(judged, blocks, facts).encode())
+    page = write_whole(out / "index.html", _page(judged, blocks, facts, training).encode())
     tell(total, total, "done")
     return Reproduction([*written, page], page, judged, took)
 
@@ -197,7 +200,18 @@ def _golden_table(judged: pl.DataFrame) -> str:
     return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
 
 
-def _page(judged: pl.DataFrame, blocks: list[str], facts: dict[str, Any]) -> str:
+def _training(report: str | None) -> str:
+    """The way to the report of the training run."""
+    if report is None:
+        return ""
+    return (
+        '<h2 id="training">And does real training do it?</h2>'
+        "<p>A small language model was made, trained with GRPO, and its success probabilities measured after every "
+        f'iteration: <a href="{html.escape(report)}">the report</a> lays them over the predicted ones.</p>'
+    )
+
+
+def _page(judged: pl.DataFrame, blocks: list[str], facts: dict[str, Any], training: str | None) -> str:
     tally = " ".join(
         f'<span class="verdict {_COLOURS[verdict] if number else "data"}">{number} {verdict}</span>'
         for verdict, number in goldens.counts(judged).items()
@@ -210,6 +224,7 @@ def _page(judged: pl.DataFrame, blocks: list[str], facts: dict[str, Any]) -> str
         "GOLDENS": _golden_table(judged),
         "CONTENTS": " · ".join(f'<a href="#{e.name}">{html.escape(e.title)}</a>' for e in FIGURES.values()),
         "FIGURES": "\n".join(blocks),
+        "TRAINING": _training(training),
         "MADE": html.escape(
             f"grpo-dynamics {facts['grpo_dynamics']}, commit {facts['commit'] or 'none (installed package)'}, "
             f"{made}; {facts['seconds']['total']:.0f} s."

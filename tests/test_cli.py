@@ -27,11 +27,11 @@ def test_reproduce(tmp_path, monkeypatch, capsys, answer):
     from paper_figures import FIGURES, page
 
     monkeypatch.setattr(page, "FIGURES", {"figure4": FIGURES["figure4"]})  # the others are drawn in their own tests
-    assert main(["reproduce", "--out", str(tmp_path)]) == 0
+    assert main(["reproduce", "--out", str(tmp_path), "--no-training"]) == 0
     text = capsys.readouterr().out
     assert all(word in text for word in ("quantity", "paper", "ours", "difference", "verdict", "index.html"))
     assert (tmp_path / "index.html").read_text(encoding="utf-8").lstrip().lower().startswith("<!doctype html")
-    found = answer("reproduce", "--out", str(tmp_path))
+    found = answer("reproduce", "--out", str(tmp_path), "--no-training")
     assert found["agrees"] is True
     assert {"quantity", "paper", "ours", "difference", "verdict"} <= set(found["goldens"][0])
 
@@ -40,8 +40,8 @@ def test_reproduce_fails_where_a_number_differs(tmp_path, monkeypatch, capsys):
     from paper_figures import goldens, page
 
     made = page.Reproduction([], tmp_path / "index.html", goldens.table().with_columns(verdict=pl.lit("DIFFERS")), 0.0)
-    monkeypatch.setattr(page, "reproduce", lambda out, progress: made)
-    assert main(["reproduce", "--out", str(tmp_path)]) == 1
+    monkeypatch.setattr(page, "reproduce", lambda out, progress, training: made)
+    assert main(["reproduce", "--out", str(tmp_path), "--no-training"]) == 1
 
 
 @pytest.mark.parametrize("command", [[], ["predict"], ["design"], ["figures"], ["reproduce"]])

@@ -61,7 +61,7 @@ def test_experiments_travel_in_the_wheel():
     assert "experiments" in wheel["wheel"]["packages"]
     assert "experiments" in wheel["sdist"]["only-include"]
     assert wheel["wheel"]["sources"]["experiments"] == "grpo_dynamics/experiments"
-    assert experiments.FOLDER in (ROOT / "experiments", ROOT / "grpo_dynamics" / "experiments")
+    assert experiments.EXPERIMENTS in (ROOT / "experiments", ROOT / "grpo_dynamics" / "experiments")
 
 
 @pytest.mark.parametrize("name", NAMES)

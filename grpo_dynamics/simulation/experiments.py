@@ -24,12 +24,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from grpo_dynamics.config import as_table, build, nearest, read_toml
+from grpo_dynamics.config import EXPERIMENTS, as_table, build, nearest, read_toml
 from grpo_dynamics.simulation.runs import Run
-
-PACKAGE = Path(__file__).parents[1]
-FOLDER = next((f for f in (PACKAGE / "experiments", PACKAGE.parent / "experiments") if f.is_dir()), PACKAGE)
-"""Where the experiments are: inside the package where it was installed, beside it in a checkout."""
 
 GENERIC = "simulation"
 """The experiment of a config that names none: one simulation of its questions under its training."""
@@ -41,7 +37,7 @@ def names() -> tuple[str, ...]:
     >>> names()[0]
     'simulation'
     """
-    return (GENERIC, *sorted(path.stem.removeprefix("sim_") for path in FOLDER.glob("sim_*.py")))
+    return (GENERIC, *sorted(path.stem.removeprefix("sim_") for path in EXPERIMENTS.glob("sim_*.py")))
 
 
 def experiment(name: str) -> Any:
@@ -56,7 +52,7 @@ def experiment(name: str) -> Any:
         return importlib.import_module("grpo_dynamics.simulation.one_simulation")
     label = f"grpo_dynamics.experiments.sim_{name}"
     if label not in sys.modules:
-        spec = importlib.util.spec_from_file_location(label, FOLDER / f"sim_{name}.py")
+        spec = importlib.util.spec_from_file_location(label, EXPERIMENTS / f"sim_{name}.py")
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
@@ -73,7 +69,7 @@ def config_file(name: str | os.PathLike[str]) -> Path:
     """
     path = Path(name)
     if not path.exists() and str(name) in names()[1:]:
-        return FOLDER / f"sim_{name}.toml"
+        return EXPERIMENTS / f"sim_{name}.toml"
     if not path.exists() and not path.suffix:
         listed = ", ".join(names()[1:])
         raise ValueError(
