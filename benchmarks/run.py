@@ -32,6 +32,7 @@ import roots
 import running
 import simulation
 import startup
+import training
 
 
 def hardware() -> dict[str, object]:
@@ -81,6 +82,7 @@ SECTIONS = {
     "cuda": cuda.measure,
     "simulation": simulation.measure,
     "population": population.measure,
+    "training": training.measure,
 }
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def shared_log_probs(
     """
     device, length = _device(model), completions.shape[1]
     index = torch.as_tensor(prompt_of, dtype=torch.long, device=device)
-    if _core(model).training and getattr(_core(model), "is_gradient_checkpointing", False):
+    if _core(model).training and _keeps_no_activations(_core(model)):
         return log_probs(model, [prompts[i] for i in index.tolist()], completions, mask)
     completions, mask = completions.to(device), mask.to(device)
     ids, attention = left_padded(prompts, device)
@@ -133,6 +133,12 @@ def _chosen(logits: Tensor, tokens: Tensor) -> Tensor:
 
 def _device(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
+
+
+def _keeps_no_activations(model: Any) -> bool:
+    """Whether gradient checkpointing is on, which transformers calls activation checkpointing since 5.23."""
+    new = "is_activation_checkpointing"
+    return bool(getattr(model, new if hasattr(type(model), new) else "is_gradient_checkpointing", False))
 
 
 def _core(model: nn.Module) -> Any:

@@ -150,10 +150,11 @@ class Policy:
     @functools.cached_property
     def pieces(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
         """The tokens that stand for a text, by that text: at the start of a completion, and after other tokens."""
-        anchor = self._tokens("1") or self._tokens("a")
+        every = range(min(len(self.tokenizer), self.vocabulary))
+        anchor = [next(token for token in every if self.tokenizer.decode([token]).isalnum())]
         before = self.tokenizer.decode(anchor)
         start, later = dict[str, list[int]](), dict[str, list[int]]()
-        for token in range(min(len(self.tokenizer), self.vocabulary)):
+        for token in every:
             start.setdefault(self.tokenizer.decode([token]), []).append(token)
             later.setdefault(self.tokenizer.decode([*anchor, token])[len(before) :], []).append(token)
         return start, later
@@ -248,7 +249,8 @@ def load_policy(
     if lora is not None:
         model = _with_adapters(model, lora)
     if gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        name = "activation_checkpointing_enable"  # the new name; transformers before 5.23 knows the old one only
+        getattr(model, name if hasattr(model, name) else "gradient_checkpointing_enable")({"use_reentrant": False})
         model.train()  # models keep every activation in eval mode, whatever was enabled
     policy = Policy(model.to(place), tokenizer, chat)
     policy.check()
