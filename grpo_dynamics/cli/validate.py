@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,17 @@ def validate_run(run: Path, out: Path | None, as_json: bool) -> int:
         answer |= {"page": str(made.page), "files": [str(path) for path in made.paths], "passed": made.passed}
         print_json({**answer, "arms": made.summaries})
         return code
+    show(made.summaries, measured.notes)
+    print(f"\nOpen {made.page.resolve()}")
+    return code
+
+
+def show(summaries: Sequence[dict[str, Any]], notes: Sequence[str]) -> None:
+    """Print a row for each arm, the thresholds that are not met, and what a reader should know."""
     console = screen()
     heads = ("arm", "theory", "median", "95 %", "p_∞ − p*", "paper's", "verdict")
-    console.print(table("Measured − predicted", heads, [_row(told) for told in made.summaries], left=(0, 1, 6)))
-    for told in made.summaries:
+    console.print(table("Measured − predicted", heads, [_row(told) for told in summaries], left=(0, 1, 6)))
+    for told in summaries:
         for entry in told["thresholds"]:
             if not entry["passed"]:
                 console.print(
@@ -39,10 +47,8 @@ def validate_run(run: Path, out: Path | None, as_json: bool) -> int:
                 )
         for note in told["notes"]:
             console.print(f"{told['arm']}: {note}")
-    for note in measured.notes:
+    for note in notes:
         console.print(note)
-    print(f"\nOpen {made.page.resolve()}")
-    return code
 
 
 def _row(told: dict[str, Any]) -> list[str]:

@@ -1,0 +1,120 @@
+"""The commands that train language models and judge the runs. What each needs, it imports itself."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from grpo_dynamics.cli import options
+from grpo_dynamics.cli.errors import path
+
+
+def make_model_command(
+    task: Annotated[
+        str | None,
+        typer.Option("--task", metavar="KIND", help="one_token_sums, sums, countdown, ... Required."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="A new folder. Required.", parser=path("out", "a folder")),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", metavar="KEY=VALUE", help="An option of the task, such as largest=19; repeatable."),
+    ] = None,
+    hidden_size: Annotated[
+        int, typer.Option("--hidden-size", metavar="N", help="Width of the model, a multiple of 32.")
+    ] = 128,
+    layers: Annotated[int, typer.Option("--layers", metavar="N", help="Layers of the model.")] = 3,
+    steps: Annotated[int, typer.Option("--steps", metavar="N", help="Most steps of the pre-training.")] = 600,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the corpus and of the weights.")] = 0,
+    as_json: options.Json = False,
+) -> None:
+    """Make a small language model that knows a task in part.
+
+    A Llama with a tokenizer of characters reads a noisy corpus of the task:
+    each question has right and wrong answers, right ones with a frequency
+    between 0.0007 and 0.995. What it has learned is p_ref of the questions,
+    spread between 0 and 1. Written are model and tokenizer, as transformers
+    has them, the corpus (parquet) and a manifest (JSON: settings, versions,
+    seconds, p_ref). The same seed gives the same model on one machine; a
+    folder with the model of the same settings is left as it is.
+
+    Examples:
+      grpo-dynamics make-model --task one_token_sums --out models/sums
+      grpo-dynamics make-model --task sums --option largest=19 --out model
+      grpo-dynamics make-model --task one_token_sums --hidden-size 256
+        --layers 6 --out models/large
+    """
+    from grpo_dynamics.cli.make_model import make
+
+    make(task, out, option or [], as_json, hidden_size=hidden_size, layers=layers, steps=steps, seed=seed)
+
+
+def run_command(
+    config: Annotated[str | None, typer.Option("--config", metavar="FILE", help="A TOML file. Required.")] = None,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="DIR", help="The run's folder goes here, under its name.", parser=path("out", "a folder")
+        ),
+    ] = Path("runs"),
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on where a killed run stopped, with identical results; start if there is none."
+        ),
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Train a language model with GRPO and measure p of every question.
+
+    A config says which task, model and update rule, and for how long; each of
+    its arms changes some of that. Written are every completion, every
+    measured p, every step (parquet), scalars for TensorBoard, and a manifest.
+    Whatever moment a run is killed at, --resume goes on from its last
+    checkpoint, and ends with the tables of a run that was never stopped. On
+    several GPUs or nodes: accelerate launch -m grpo_dynamics.cli run ...
+
+    Examples:
+      grpo-dynamics run --config experiments/cpu_arithmetic.toml
+      grpo-dynamics run --config my_run.toml --out runs --resume
+    """
+    from grpo_dynamics.cli.run import run_training
+
+    run_training(config, out, resume, as_json)
+
+
+def validate_command(
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN_DIR", help="Folder of a run, or of one of its arms.", parser=path("run", "a folder")
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Folder to write to. Default: validation/ in the run's own.",
+            parser=path("out", "a folder"),
+        ),
+    ] = None,
+    as_json: options.Json = False,
+) -> int:
+    """Lay what a run measured over what the theory predicts of it.
+
+    The settings of the run say which theory applies; it starts from the
+    measured p_ref, and nothing in it is fitted. Written are one HTML page,
+    the pictures (PNG, PDF), the tables (parquet) and the numbers (JSON). A
+    run that is not finished is compared as far as it is. The exit code is 1
+    if a threshold in the table "validation" of its config is not met.
+
+    Examples:
+      grpo-dynamics validate runs/cpu_arithmetic
+      grpo-dynamics validate runs/cpu_arithmetic/beta_1 --out report --json
+    """
+    from grpo_dynamics.cli.validate import validate_run
+
+    return validate_run(run, out, as_json)
