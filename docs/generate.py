@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import html
 import io
+import json
 import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from grpo_dynamics.claims import Claim, Group, claims, counts
 from grpo_dynamics.cli import main
@@ -16,11 +18,15 @@ from grpo_dynamics.plotting import write_whole
 from grpo_dynamics.symbolic import Proof, theorems
 from grpo_dynamics.theory.trainers import PRESETS
 from grpo_dynamics.theory.trainers.preset import Preset, numbers
+from grpo_dynamics.validation.summary import short
 from paper_figures import FIGURES, Entry, goldens
 from paper_figures.files import contents
 from paper_figures.page import CAPTIONS
 
-COMMANDS = ("predict", "which-kl", "design", "atlas", "simulate", "figures", "reproduce", "claims")
+COMMANDS = (
+    *("predict", "which-kl", "design", "atlas", "simulate", "make-model", "run", "validate"),
+    *("figures", "reproduce", "claims"),
+)
 
 
 def everything(docs: Path) -> None:
@@ -35,6 +41,10 @@ def everything(docs: Path) -> None:
     write(docs / "_generated" / "theorems.md", "\n\n".join(theorem_section(proof) for proof in proofs.values()))
     write(docs / "_generated" / "trainers.md", "\n\n".join(preset_section(preset) for preset in PRESETS.values()))
     write(docs / "_generated" / "commands.md", "\n\n".join(help_of(name) for name in COMMANDS))
+    write(
+        docs / "_generated" / "cpu_arithmetic.md",
+        run_tables(docs.parent / "experiments" / "results" / "cpu_arithmetic"),
+    )
 
 
 def write(path: Path, text: str) -> None:
@@ -305,6 +315,38 @@ Known, and without a part in the prediction: {others}.
 Read in
 
 {sources}"""
+
+
+# ---- real training ---------------------------------------------------------------------------------------------------
+
+
+def run_tables(results: Path) -> str:
+    """Return what `grpo-dynamics validate` found in a run whose results are committed: one row an arm, its pictures."""
+    summary = results / "summary.json"
+    if not summary.is_file():
+        return "The results of this run are not committed: the two commands below make them."
+    told = json.loads(summary.read_bytes())
+    arms: list[dict[str, Any]] = told["arms"] if isinstance(told, dict) else told
+    head = ("arm", "theory", "median", "95 %", "p_∞ − p*", "verdict")
+    verdicts = {True: "pass", False: "**fail**", None: "not judged"}
+    rows = [
+        [
+            f"`{arm['arm']}`",
+            arm["theory"],
+            *(short(arm["residual"][key]) for key in ("median", "percentile_95")),
+            short(arm["p_infinity"]["median"]),
+            verdicts[arm["passed"]],
+        ]
+        for arm in arms
+    ]
+    pictures = [
+        f"`{arm['arm']}`: measured (dots) and predicted (lines).\n\n"
+        f"```{{image}} ../../experiments/results/{results.name}/figures/{arm['arm']}_trajectories.png\n"
+        f":alt: Measured and predicted success probabilities, arm {arm['arm']}\n:class: picture\n```"
+        for arm in arms
+        if (results / "figures" / f"{arm['arm']}_trajectories.png").is_file()
+    ]
+    return "\n\n".join([list_table(head, rows, "run"), *pictures])
 
 
 # ---- commands --------------------------------------------------------------------------------------------------------

@@ -32,6 +32,8 @@ class ModelOptions:
             small model for the task of the run; an empty table takes its defaults.
         dtype: of the weights.
         device: such as "cpu" or "cuda"; None: what accelerate finds.
+        threads: of PyTorch on a CPU; a small model is fastest, and the same on any number of cores, with 1. None: as
+            many as PyTorch takes.
         lora: train low-rank adapters instead of all weights.
         gradient_checkpointing: compute activations again in the backward pass, to save memory.
         sharded: spread weights, gradients and the optimiser over the processes (FSDP); so does `accelerate launch` with
@@ -44,6 +46,7 @@ class ModelOptions:
     make: Any = None
     dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
     device: str | None = None
+    threads: int | None = None
     lora: LoraOptions | None = None
     gradient_checkpointing: bool = False
     sharded: bool = False
@@ -56,6 +59,8 @@ class ModelOptions:
             raise ValueError(f"model must have either path or make, got path={self.path!r}, make={self.make!r}")
         if self.make is not None and not isinstance(self.make, Mapping):
             raise ValueError(f"model.make must be a table of options, got {self.make!r}")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"model.threads must be an integer >= 1, got {self.threads}")
 
 
 @dataclasses.dataclass(frozen=True)

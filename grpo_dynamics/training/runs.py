@@ -7,9 +7,10 @@ checkpoint is done again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,30 @@ def train(
         ValueError: for a config that cannot be trained, a folder with another run, or no checkpoint that is whole.
         OSError: where the folder cannot be written: what was written before is whole, and ``resume`` goes on.
     """
-    folder, accelerator = Path(folder), accelerator or accelerate(config)
+    with _threads(config.model.threads):
+        return _train(config, Path(folder), task, policy, resume, tell, accelerator or accelerate(config))
+
+
+@contextlib.contextmanager
+def _threads(number: int | None) -> Generator[None]:
+    """Let PyTorch use so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _train(
+    config: RunConfig,
+    folder: Path,
+    task: Task | None,
+    policy: Policy | None,
+    resume: bool,
+    tell: Told | None,
+    accelerator: Accelerator,
+) -> dict[str, Any]:
     before = require_place(folder, config, resume)
     accelerator.wait_for_everyone()  # all have looked, before the first writes
     if before is not None and before["status"] == "finished":
