@@ -77,7 +77,7 @@ def make(case: Case, folder: pathlib.Path, hidden_size: int, layers: int, steps:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from grpo_dynamics.training.tokenizers import character_tokenizer
+    from grpo_dynamics.training.sources.tokenizers import character_tokenizer
 
     torch.manual_seed(0)
     tokenizer = character_tokenizer([DIGITS + "="])

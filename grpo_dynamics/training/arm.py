@@ -15,12 +15,12 @@ from accelerate import Accelerator  # pyright: ignore[reportMissingTypeStubs]
 from accelerate.utils import DistributedType, gather_object  # pyright: ignore[reportMissingTypeStubs]
 from torch import Tensor
 
-from grpo_dynamics.training import sharding
-from grpo_dynamics.training.ascent import Ascent
 from grpo_dynamics.training.config import RunConfig
 from grpo_dynamics.training.measure import Measure, choose
 from grpo_dynamics.training.policies import Policy, load_policy
 from grpo_dynamics.training.rollouts import Engine, engine
+from grpo_dynamics.training.steps import sharding
+from grpo_dynamics.training.steps.ascent import Ascent
 from grpo_dynamics.training.tasks import Task, make_task
 from grpo_dynamics.update_rule import Training
 

@@ -79,7 +79,7 @@ class Optimization:
             it for every question. By Pinsker's inequality p is then within √(inner_tolerance/2) of p*. Needed for
             update="exact"; with "sampled" it asks for the argmin of each iteration's sampled objective.
         max_inner_steps: an inner loop that is not there after so many steps stops, and says so.
-        round_steps: steps of one round of an inner loop, see :mod:`~grpo_dynamics.training.inner_loop`.
+        round_steps: steps of one round of an inner loop, see :mod:`~grpo_dynamics.training.steps.inner_loop`.
         precision: "bf16" computes the passes through the network in bfloat16 (weights stay as they are).
         micro_batch_size: completions in one pass; the gradients of the passes are added up. None: all at once.
         questions_per_step: questions of one gradient step on samples; π_old stays frozen over the steps of an

@@ -24,11 +24,11 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from grpo_dynamics import provenance
-from grpo_dynamics.training.corpus import Corpus, noisy_corpus
 from grpo_dynamics.training.likelihoods import shared_log_probs
 from grpo_dynamics.training.policies import Policy, bars_on_terminals_only
+from grpo_dynamics.training.sources.corpus import Corpus, noisy_corpus
+from grpo_dynamics.training.sources.tokenizers import BOS, EOS, PAD, character_tokenizer
 from grpo_dynamics.training.tasks import Task, require_whole
-from grpo_dynamics.training.tokenizers import BOS, EOS, PAD, character_tokenizer
 
 HEAD = 32
 """Width of an attention head: the smallest that every engine has kernels for."""

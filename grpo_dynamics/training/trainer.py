@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from grpo_dynamics.training import expectation, inner_loop
 from grpo_dynamics.training.arm import GROUPS, Arm
-from grpo_dynamics.training.batches import Batch, expected_batch
-from grpo_dynamics.training.drawing import Drawn, batch_of, draw
-from grpo_dynamics.training.gradient_step import gradient_step, require_log_old
 from grpo_dynamics.training.records import Rows, no_rows
+from grpo_dynamics.training.steps import expectation, inner_loop
+from grpo_dynamics.training.steps.batches import Batch, expected_batch
+from grpo_dynamics.training.steps.drawing import Drawn, batch_of, draw
+from grpo_dynamics.training.steps.gradient_step import gradient_step, require_log_old
 
 Told = Callable[[int, int, str], None]
 """Called before each iteration as (done, total, what is next), and once more at the end."""

@@ -6,7 +6,7 @@ import json
 import polars as pl
 import pytest
 
-from grpo_dynamics.training.datasets import after_hashes, in_box, questions_from
+from grpo_dynamics.training.sources.datasets import after_hashes, in_box, questions_from
 from grpo_dynamics.training.tasks import make_task
 
 ROWS = [

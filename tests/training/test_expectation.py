@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import grpo_dynamics as gd
-from grpo_dynamics.training import expectation as exp
 from grpo_dynamics.training.policies import load_policy, shared_log_probs
+from grpo_dynamics.training.steps import expectation as exp
 from grpo_dynamics.training.tasks import make_task
 from grpo_dynamics.update_rule import Training
 from tests.training.tiny import tiny_model

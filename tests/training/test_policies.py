@@ -19,8 +19,8 @@ from grpo_dynamics.training.policies import (
     right_completions,
     shared_log_probs,
 )
+from grpo_dynamics.training.sources.tokenizers import character_tokenizer
 from grpo_dynamics.training.tasks import Question
-from grpo_dynamics.training.tokenizers import character_tokenizer
 
 PROMPTS = [[1, 3], [1, 4, 5, 3], [1, 5, 5]]
 

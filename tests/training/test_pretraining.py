@@ -10,9 +10,9 @@ import torch
 from scipy import stats
 
 from grpo_dynamics.training import pretraining
-from grpo_dynamics.training.corpus import noisy_corpus
 from grpo_dynamics.training.policies import load_policy, next_log_probs, right_completions, shared_log_probs
 from grpo_dynamics.training.pretraining import BINS, make_model, new_policy
+from grpo_dynamics.training.sources.corpus import noisy_corpus
 from grpo_dynamics.training.tasks import make_task
 from grpo_dynamics.training.verifiers import verdict
 

@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from grpo_dynamics.training import python_tests
-from grpo_dynamics.training.python_tests import ProgramTests, extract_program, sandbox_problem
-from grpo_dynamics.training.sandbox import Ended, Limits
+from grpo_dynamics.training.rewards import python_tests
+from grpo_dynamics.training.rewards.python_tests import ProgramTests, extract_program, sandbox_problem
+from grpo_dynamics.training.rewards.sandbox import Ended, Limits
 from grpo_dynamics.training.verifiers import AllOf, count_outcomes, verdict
 
-DATA = pathlib.Path(python_tests.__file__).parent / "data" / "python_functions.jsonl"
+DATA = pathlib.Path(python_tests.__file__).parents[1] / "sources" / "data" / "python_functions.jsonl"
 needs_sandbox = pytest.mark.skipif(sandbox_problem() is not None, reason=f"programs: {sandbox_problem()}")
 PATIENT = Limits(seconds=60.0)
 

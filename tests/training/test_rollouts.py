@@ -21,11 +21,11 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from grpo_dynamics.training import generate_engine
-from grpo_dynamics.training.continuous_engine import ContinuousEngine
-from grpo_dynamics.training.generate_engine import GenerateEngine, uniforms
+from grpo_dynamics.training.engines import generate as generate_engine
+from grpo_dynamics.training.engines.continuous import ContinuousEngine
+from grpo_dynamics.training.engines.generate import GenerateEngine, uniforms
+from grpo_dynamics.training.engines.weights import merged_weights, teacher_forced
 from grpo_dynamics.training.rollouts import RolloutOptions, engine, mismatch, pack, sampling_parameters, unique
-from grpo_dynamics.training.weights import merged_weights, teacher_forced
 from tests.training.tiny_models import (
     EOS,
     PAD,

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from grpo_dynamics.training import sandbox
-from grpo_dynamics.training.program_harness import _error
-from grpo_dynamics.training.python_tests import ProgramTests, sandbox_problem
-from grpo_dynamics.training.sandbox import Limits
+from grpo_dynamics.training.rewards import sandbox
+from grpo_dynamics.training.rewards.program_harness import _error
+from grpo_dynamics.training.rewards.python_tests import ProgramTests, sandbox_problem
+from grpo_dynamics.training.rewards.sandbox import Limits
 
 needs_sandbox = pytest.mark.skipif(sandbox_problem() is not None, reason=f"programs: {sandbox_problem()}")
 pytestmark = needs_sandbox

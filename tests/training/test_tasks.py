@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from grpo_dynamics.training.countdown import Countdown, expressions, value
-from grpo_dynamics.training.python_tests import sandbox_problem
+from grpo_dynamics.training.rewards.python_tests import sandbox_problem
+from grpo_dynamics.training.sources.countdown import Countdown, expressions, value
 from grpo_dynamics.training.tasks import KINDS, Question, Task, make_task
 from grpo_dynamics.training.verifiers import ExactMatch
 

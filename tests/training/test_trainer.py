@@ -9,12 +9,12 @@ import torch
 
 import grpo_dynamics as gd
 from grpo_dynamics.logodds import sigmoid
-from grpo_dynamics.training import expectation
 from grpo_dynamics.training.arm import prepare
-from grpo_dynamics.training.drawing import batch_of, draw
-from grpo_dynamics.training.gradient_step import gradient_step, log_probs_of, require_log_old
 from grpo_dynamics.training.policies import load_policy, next_log_probs, right_completions
 from grpo_dynamics.training.runs import train
+from grpo_dynamics.training.steps import expectation
+from grpo_dynamics.training.steps.drawing import batch_of, draw
+from grpo_dynamics.training.steps.gradient_step import gradient_step, log_probs_of, require_log_old
 from grpo_dynamics.training.tasks import make_task
 from grpo_dynamics.training.trainer import all_answers
 from tests.training.tiny import SAMPLED, tiny_config, tiny_model

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grpo_dynamics.training.constraints import Count, Pattern, ValidJSON, Words, sentences, words
-from grpo_dynamics.training.guard import guarded
-from grpo_dynamics.training.verifier_settings import read_verifier
+from grpo_dynamics.training.rewards.constraints import Count, Pattern, ValidJSON, Words, sentences, words
+from grpo_dynamics.training.rewards.guard import guarded
+from grpo_dynamics.training.rewards.settings import read_verifier
 from grpo_dynamics.training.verifiers import (
     AllOf,
     ExactMatch,

@@ -27,12 +27,12 @@ import torch
 from peft import LoraConfig, get_peft_model
 from scipy import stats
 
-from grpo_dynamics.training import vllm_engine
-from grpo_dynamics.training.generate_engine import GenerateEngine
+from grpo_dynamics.training.engines import vllm_in_process as vllm_engine
+from grpo_dynamics.training.engines.generate import GenerateEngine
+from grpo_dynamics.training.engines.vllm_in_process import VLLMEngine
+from grpo_dynamics.training.engines.weights import merged_weights, teacher_forced
 from grpo_dynamics.training.rollouts import RolloutOptions, engine, mismatch
-from grpo_dynamics.training.tokenizers import character_tokenizer
-from grpo_dynamics.training.vllm_engine import VLLMEngine
-from grpo_dynamics.training.weights import merged_weights, teacher_forced
+from grpo_dynamics.training.sources.tokenizers import character_tokenizer
 from tests.training.tiny_models import (
     EOS,
     chi_square,
@@ -302,7 +302,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, str,
     command += ["--host", "127.0.0.1", "--port", str(port), "--load-format", "dummy", "--dtype", "float32"]
     command += ["--enforce-eager", "--max-model-len", "64", "--kv-cache-memory-bytes", str(1 << 26)]
     command += ["--generation-config", "vllm"]
-    command += ["--worker-extension-cls", "grpo_dynamics.training.vllm_worker.WeightReader"]
+    command += ["--worker-extension-cls", "grpo_dynamics.training.engines.vllm_worker.WeightReader"]
     environment = os.environ | {
         "VLLM_SERVER_DEV_MODE": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -353,7 +353,9 @@ def test_a_server_that_reads_other_weights_stops_the_run(server: Any, monkeypatc
     model, url, folder = server
     options = RolloutOptions(engine="vllm_server", url=url, weights_dir=str(folder / "weights"))
     with engine(policy(model), options) as vllm, changed(model, 0.1) as other:
-        monkeypatch.setattr("grpo_dynamics.training.vllm_server.merged_weights", lambda _model: merged_weights(model))
+        monkeypatch.setattr(
+            "grpo_dynamics.training.engines.vllm_server.merged_weights", lambda _model: merged_weights(model)
+        )
         with pytest.raises(RuntimeError, match="the weights did not reach the vllm_server engine"):
             vllm.push(other)
         torch.testing.assert_close(vllm._score([[3, 4, 3]]), teacher_forced(model, [[3, 4, 3]]), atol=1e-5, rtol=0)

@@ -5,8 +5,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging
 
 from grpo_dynamics.training.config import resolve
+from grpo_dynamics.training.sources.tokenizers import character_tokenizer
 from grpo_dynamics.training.tasks import make_task
-from grpo_dynamics.training.tokenizers import character_tokenizer
 
 logging.disable_progress_bar()
 

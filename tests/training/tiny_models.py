@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from grpo_dynamics.training.weights import teacher_forced
+from grpo_dynamics.training.engines.weights import teacher_forced
 
 PAD, EOS = 0, 1
 

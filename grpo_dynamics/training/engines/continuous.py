@@ -16,8 +16,8 @@ import torch
 from transformers import GenerationConfig
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
+from grpo_dynamics.training.engines.weights import PushReport
 from grpo_dynamics.training.rollouts import Samples, pack, require_request
-from grpo_dynamics.training.weights import PushReport
 
 BLOCK = 32
 """Tokens of a block of the paged cache on a CPU, where transformers would else take nearly all memory for it."""

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from grpo_dynamics.training.advantages import group_advantages, silent
 from grpo_dynamics.training.arm import GROUPS, Arm
-from grpo_dynamics.training.batches import Batch, sampled_batch
-from grpo_dynamics.training.expectation import Answers
 from grpo_dynamics.training.rollouts import Samples, Unique, unique
+from grpo_dynamics.training.steps.batches import Batch, sampled_batch
+from grpo_dynamics.training.steps.expectation import Answers
 from grpo_dynamics.training.tasks import Question
 from grpo_dynamics.training.verifiers import Verdict
 

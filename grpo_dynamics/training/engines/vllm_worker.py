@@ -1,6 +1,6 @@
-"""The part of :class:`~grpo_dynamics.training.vllm_server.VLLMServer` that lives in the server's workers.
+"""The part of :class:`~grpo_dynamics.training.engines.vllm_server.VLLMServer` that lives in the server's workers.
 
-``vllm serve ... --worker-extension-cls grpo_dynamics.training.vllm_worker.WeightReader`` adds it to each of them.
+``--worker-extension-cls grpo_dynamics.training.engines.vllm_worker.WeightReader`` of ``vllm serve`` adds it to each.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from grpo_dynamics.training.vllm_engine import leave_unpacked
+from grpo_dynamics.training.engines.vllm_in_process import leave_unpacked
 
 # The server's workers import this module before they make the model. Elsewhere nothing is to be done, nor imported.
 if "vllm" in sys.modules and importlib.import_module("vllm.platforms").current_platform.is_cpu():

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from grpo_dynamics.training.expectation import Answers
 from grpo_dynamics.training.losses import divisor
 from grpo_dynamics.training.rollouts import Unique
+from grpo_dynamics.training.steps.expectation import Answers
 from grpo_dynamics.update_rule import Training
 
 

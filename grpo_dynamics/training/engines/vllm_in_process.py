@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from grpo_dynamics.training.engines.weights import TOLERANCE, PushReport, checked_push, merged_weights, probes
 from grpo_dynamics.training.rollouts import RolloutOptions, Samples, pack, require_request, sampling_parameters
-from grpo_dynamics.training.weights import TOLERANCE, PushReport, checked_push, merged_weights, probes
 
 ENVIRONMENT = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # the trainer's threads are not vLLM's to place

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from grpo_dynamics.training.advantages import k1_in_reward
 from grpo_dynamics.training.arm import Arm
-from grpo_dynamics.training.batches import Batch, Part
 from grpo_dynamics.training.kl import token_kl
 from grpo_dynamics.training.losses import policy_loss, pooled
 from grpo_dynamics.training.policies import next_log_probs, shared_log_probs
+from grpo_dynamics.training.steps.batches import Batch, Part
 
 
 def gradient_step(arm: Arm, batch: Batch, learning_rate: float) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def guarded(verifier: Verifier, seconds: float, workers: int = 1) -> Guarded:
         ValueError: if the seconds or workers are not positive, or the verifier cannot be sent to another process.
 
     >>> from types import SimpleNamespace
-    >>> from grpo_dynamics.training.constraints import Pattern
+    >>> from grpo_dynamics.training.rewards.constraints import Pattern
     >>> question = SimpleNamespace(prompt="", answer="", correct=None, extra={})
     >>> with guarded(Pattern("(a+)+b"), 0.5) as verifier:
     ...     [v.outcome for v in verifier([question] * 2, ["aab", "a" * 50])]
@@ -97,7 +97,7 @@ class _Worker:
     def __init__(self, pickled: bytes, seconds: float) -> None:
         self.seconds = seconds
         self.connection, theirs = Pipe()
-        code = f"from grpo_dynamics.training import guard; guard.serve({theirs.fileno()}, {seconds!r})"
+        code = f"from grpo_dynamics.training.rewards import guard; guard.serve({theirs.fileno()}, {seconds!r})"
         paths = os.pathsep.join(sys.path)  # it finds the verifier's module as this process did
         self.process = subprocess.Popen(
             [sys.executable, "-c", code],

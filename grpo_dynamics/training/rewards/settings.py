@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from grpo_dynamics.config import build, nearest
-from grpo_dynamics.training.constraints import Count, Pattern, ValidJSON, Words
-from grpo_dynamics.training.guard import guarded
-from grpo_dynamics.training.python_tests import ProgramTests
+from grpo_dynamics.training.rewards.constraints import Count, Pattern, ValidJSON, Words
+from grpo_dynamics.training.rewards.guard import guarded
+from grpo_dynamics.training.rewards.python_tests import ProgramTests
 from grpo_dynamics.training.verifiers import AllOf, ExactMatch, MathAnswer, Verifier, Weighted
 
 KINDS: Mapping[str, Callable[..., Verifier]] = {

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from grpo_dynamics.arrays import require
-from grpo_dynamics.training.sandbox import MIB, Containment, Limits, known_machine, run
+from grpo_dynamics.training.rewards.sandbox import MIB, Containment, Limits, known_machine, run
 from grpo_dynamics.training.verifiers import Asked, Verdict, verdict
 
 

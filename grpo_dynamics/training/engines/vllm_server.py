@@ -3,7 +3,7 @@ r"""Sampling with a vLLM server: a process, or a machine, of its own that speaks
 Start it where the trainer and the server see one folder, with the extension that reads new weights from there::
 
     VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --generation-config vllm \
-        --worker-extension-cls grpo_dynamics.training.vllm_worker.WeightReader
+        --worker-extension-cls grpo_dynamics.training.engines.vllm_worker.WeightReader
 
 The development mode opens the two requests a trainer needs, to any client that reaches the server: bind it to a
 private address. After every update the weights are written to the folder, each worker reads them in place, the prefix
@@ -26,8 +26,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from grpo_dynamics.training.engines.weights import TOLERANCE, PushReport, checked_push, merged_weights, probes
 from grpo_dynamics.training.rollouts import RolloutOptions, Samples, pack, require_request, sampling_parameters
-from grpo_dynamics.training.weights import TOLERANCE, PushReport, checked_push, merged_weights, probes
 
 AT_ONCE = 64
 """Requests under way; the server batches what is there. A prompt is a request, since it has a seed of its own."""
@@ -35,7 +35,7 @@ SECONDS = 3600.0
 """Wait for an answer this long."""
 HOW = (
     "start it as `VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --generation-config vllm "
-    "--worker-extension-cls grpo_dynamics.training.vllm_worker.WeightReader`"
+    "--worker-extension-cls grpo_dynamics.training.engines.vllm_worker.WeightReader`"
 )
 
 

@@ -26,8 +26,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grpo_dynamics.training.ascent import Ascent
-from grpo_dynamics.training.expectation import Objective
+from grpo_dynamics.training.steps.ascent import Ascent
+from grpo_dynamics.training.steps.expectation import Objective
 
 WARM_UP = 10
 """Steps in which the learning rate of a round rises."""

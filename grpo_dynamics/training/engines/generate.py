@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
+from grpo_dynamics.training.engines.weights import TOLERANCE, PushReport, checked_push, merged_weights, probes
 from grpo_dynamics.training.rollouts import Samples, require_request
-from grpo_dynamics.training.weights import TOLERANCE, PushReport, checked_push, merged_weights, probes
 
 CHUNK = 1 << 24
 """Numbers of the distribution functions that are inverted at once: 128 MiB in float64."""
@@ -125,7 +125,7 @@ class GenerateEngine:
             model.train(training)
 
     def _score(self, sequences: Sequence[Sequence[int]]) -> Tensor:
-        from grpo_dynamics.training.weights import teacher_forced
+        from grpo_dynamics.training.engines.weights import teacher_forced
 
         return teacher_forced(self.policy.model, sequences)
 

@@ -1,0 +1,1 @@
+"""Engines that draw completions: transformers, vLLM in this process, a vLLM server."""

@@ -1,0 +1,1 @@
+"""What stands behind verifiers: formats, limits of time, and the sandbox of programs under test."""
