@@ -41,10 +41,8 @@ def everything(docs: Path) -> None:
     write(docs / "_generated" / "theorems.md", "\n\n".join(theorem_section(proof) for proof in proofs.values()))
     write(docs / "_generated" / "trainers.md", "\n\n".join(preset_section(preset) for preset in PRESETS.values()))
     write(docs / "_generated" / "commands.md", "\n\n".join(help_of(name) for name in COMMANDS))
-    write(
-        docs / "_generated" / "cpu_arithmetic.md",
-        run_tables(docs.parent / "experiments" / "results" / "cpu_arithmetic"),
-    )
+    for run in ("cpu_arithmetic", "cpu_flow"):
+        write(docs / "_generated" / f"{run}.md", run_tables(docs.parent / "experiments" / "results" / run))
 
 
 def write(path: Path, text: str) -> None:
@@ -339,12 +337,14 @@ def run_tables(results: Path) -> str:
         ]
         for arm in arms
     ]
+    shown = {"trajectories": "measured (dots) and predicted (lines)", "p_infinity": "where the questions end"}
     pictures = [
-        f"`{arm['arm']}`: measured (dots) and predicted (lines).\n\n"
-        f"```{{image}} ../../experiments/results/{results.name}/figures/{arm['arm']}_trajectories.png\n"
-        f":alt: Measured and predicted success probabilities, arm {arm['arm']}\n:class: picture\n```"
+        f"`{arm['arm']}`: {words}.\n\n"
+        f"```{{image}} ../../experiments/results/{results.name}/figures/{arm['arm']}_{picture}.png\n"
+        f":alt: {words}, arm {arm['arm']}\n:class: picture\n```"
         for arm in arms
-        if (results / "figures" / f"{arm['arm']}_trajectories.png").is_file()
+        for picture, words in shown.items()
+        if (arm["residual"]["points"] > 0) == (picture == "trajectories")
     ]
     return "\n\n".join([list_table(head, rows, "run"), *pictures])
 

@@ -1,0 +1,158 @@
+"""What real training measured, against formulas written out here: nothing of the package's own theory is used.
+
+The tables are those of the committed runs; docs/experiments says how they were made. Log-odds in, log-odds out.
+"""
+
+import json
+import math
+import pathlib
+
+import numpy as np
+import polars as pl
+import pytest
+
+RESULTS = pathlib.Path(__file__).parents[1] / "experiments" / "results"
+EPS = 1e-5
+EXACT = {"beta_0.5": 0.5, "beta_1": 1.0, "beta_2": 2.0, "beta_5": 5.0}
+BETA_OF_THE_CYCLE = 2.5
+
+
+def measured(run: str, arm: str) -> np.ndarray:
+    """Log-odds of success, (iterations + 1, questions)."""
+    table = pl.read_parquet(RESULTS / run / arm / "success.parquet").sort("iteration", "question_id")
+    return table["log_odds"].to_numpy().reshape(table["iteration"].n_unique(), -1)
+
+
+def p(log_odds):
+    return 1 / (1 + np.exp(-log_odds))
+
+
+def variance(log_odds):
+    return np.exp(-np.abs(log_odds)) / (1 + np.exp(-np.abs(log_odds))) ** 2
+
+
+def whitened(log_odds):
+    """Ω of exact statistics, ε inside the root."""
+    return 1 / np.sqrt(variance(log_odds) + EPS)
+
+
+def group(size: int, eps: float = 0.0, ddof: int = 0):
+    """Ω_G: the mean over the other G−1 samples of what success gains plus what failure loses."""
+
+    def omega(log_odds):
+        k = np.arange(size + 1)
+        std = np.sqrt(k / size * (1 - k / size) * size / (size - ddof)) + eps
+        with np.errstate(all="ignore"):
+            gain = np.where((k > 0) & (k < size), (1 - k / size) / std, 0.0)
+            loss = np.where((k > 0) & (k < size), (k / size) / std, 0.0)
+        others = np.arange(size)
+        chance = np.array([math.comb(size - 1, s) for s in others])
+        s, q = others[:, None], p(np.ravel(log_odds))[None]
+        weights = chance[:, None] * q**s * (1 - q) ** (size - 1 - s)
+        return ((gain[1:] + loss[:-1])[:, None] * weights).sum(axis=0).reshape(np.shape(log_odds))
+
+    return omega
+
+
+def steps(before, reference, beta, omega, alpha=1.0):
+    return alpha * reference + (1 - alpha) * before + omega(before) / beta
+
+
+def path(reference, beta, omega, iterations, alpha=1.0):
+    found = [reference]
+    for _ in range(iterations):
+        found.append(steps(found[-1], reference, beta, omega, alpha))
+    return np.array(found)
+
+
+def settles(reference, beta, alpha=1.0):
+    """Whether the path from p_ref comes to rest, by following it for 20,000 steps."""
+    end = path(reference, beta, whitened, 20000, alpha)
+    return np.abs(p(end[-1]) - p(end[-2])) < 1e-9
+
+
+def error(found, expected):
+    return np.abs(p(found) - p(expected))
+
+
+@pytest.mark.parametrize(("arm", "beta"), EXACT.items())
+def test_the_argmin_of_a_language_model_follows_the_recursion(arm, beta):
+    log_odds = measured("cpu_arithmetic", arm)
+    assert log_odds.shape[0] == 11
+    assert log_odds.shape[1] >= 64
+    reference = log_odds[0]
+    resting = settles(reference, beta)
+    along = error(log_odds[1:], path(reference, beta, whitened, 10)[1:])[:, resting]
+    one_step = error(log_odds[1:], steps(log_odds[:-1], reference, beta, whitened))[:, ~resting]
+    for off in (along, one_step):
+        if off.size:
+            assert np.median(off) <= 0.01
+            assert np.quantile(off, 0.95) <= 0.05
+    assert resting.sum() > 40  # the bounds are of most questions, not of a few
+
+
+def test_a_hard_question_has_a_two_cycle_in_a_language_model_and_half_the_anchor_ends_it():
+    swinging = measured("cpu_arithmetic", "two_cycle")
+    reference = swinging[0]
+    hard = (p(reference) <= 0.01) & ~settles(reference, BETA_OF_THE_CYCLE)
+    assert hard.sum() >= 3
+    moves = np.diff(p(swinging), axis=0)[4:, hard]
+    predicted = np.diff(p(path(reference, BETA_OF_THE_CYCLE, whitened, 10)), axis=0)[4:, hard]
+    assert (moves[1:] * moves[:-1] < 0).all()  # up, down, up, down
+    assert np.abs(moves).mean() > 0.1
+    assert np.median(np.abs(moves - predicted)) < 0.01
+    damped = measured("cpu_arithmetic", "two_cycle_damped")
+    np.testing.assert_array_equal(damped[0], reference)  # the same model, the same questions
+    assert settles(reference, BETA_OF_THE_CYCLE, 0.5)[hard].all()
+    last = np.abs(np.diff(p(damped), axis=0))[-1, hard]
+    assert (last < 0.1 * np.abs(moves[-1])).all()
+
+
+def test_sampled_groups_of_16_follow_their_own_gap_and_not_the_papers():
+    log_odds = measured("cpu_arithmetic", "groups_of_16")
+    iterations = len(log_odds) - 1
+    own = error(log_odds[1:], path(log_odds[0], 1.0, group(16), iterations)[1:])
+    papers = error(log_odds[1:], path(log_odds[0], 1.0, whitened, iterations)[1:])
+    assert np.median(own) <= 0.03
+    assert np.median(own) < 0.5 * np.median(papers)
+    assert np.mean(own < papers) > 0.8
+
+
+@pytest.mark.parametrize("kl", ["k2", "k3"])
+def test_small_steps_end_where_their_kl_estimator_says(kl):
+    log_odds = measured("cpu_flow", kl)
+    reference, omega = log_odds[0], group(8, eps=1e-4, ddof=1)
+    third = len(log_odds) // 3
+    end = p(log_odds[-third:]).mean(axis=0)
+
+    def pull(state, which):
+        if which == "k2":
+            return variance(state) * (state - reference)
+        return p(state) - p(reference)
+
+    def rest(which):
+        """Where drive and pull balance, by following the flow in time until nothing moves."""
+        state = reference.copy()
+        for _ in range(20000):
+            state = state + 0.5 * (variance(state) * omega(state) - pull(state, which))
+        return p(state)
+
+    other = {"k2": "k3", "k3": "k2"}[kl]
+    own = np.abs(end - rest(kl))
+    assert np.median(own) <= 0.05
+    assert np.median(own) < 0.5 * np.median(np.abs(end - rest(other)))
+
+
+@pytest.mark.parametrize("run", ["cpu_arithmetic", "cpu_flow"])
+def test_the_manifests_say_how_it_was_made(run):
+    whole = json.loads((RESULTS / run / "manifest.json").read_bytes())
+    assert whole["status"] == "finished"
+    assert {"torch", "transformers", "grpo-dynamics"} <= set(whole["versions"])
+    for arm in whole["arms"]:
+        kept = json.loads((RESULTS / run / arm / "manifest.json").read_bytes())
+        assert kept["status"] == "finished"
+        assert kept["hardware"]
+        assert kept["commit"]
+        assert not kept["notes"]
+    summary = json.loads((RESULTS / run / "summary.json").read_bytes())
+    assert all(arm["passed"] for arm in summary["arms"])
