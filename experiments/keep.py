@@ -22,7 +22,8 @@ def keep(run: Path, out: Path = RESULTS) -> Path:
     pictures = [f"validation/figures/{arm}_{picture}.png" for arm in arms for picture in PICTURES]
     missing = [name for name in (*files, *pictures) if not (run / name).exists()]
     if missing:
-        raise SystemExit(f"error: run must be the folder of a finished run after `validate`, got {run} without {missing[0]}")
+        wanted = "the folder of a finished run after `validate`"
+        raise SystemExit(f"error: run must be {wanted}, got {run} without {missing[0]}")
     folder = out / run.name
     shutil.rmtree(folder, ignore_errors=True)
     for name in (*files, *pictures):
