@@ -1,7 +1,7 @@
 """Keep the small part of a training run and of its report beside the experiments: python experiments/keep.py RUN_DIR
 
-Kept are the configs and manifests, p of every question after every iteration, the numbers of the report and two pictures
-of each arm; weights, checkpoints, completions and the report itself are left behind.
+Kept are the configs and manifests, p of every question after every iteration, the numbers of the report and two
+pictures of each arm; weights, checkpoints, completions and the report itself are left behind.
 """
 
 import json
