@@ -115,6 +115,17 @@ def test_a_full_disk_is_one_line_and_resume_goes_on(folder, capsys, monkeypatch)
     assert main(["run", "--config", "mine.toml", "--resume"]) == 0
 
 
+def test_programs_run_without_a_sandbox_only_where_one_says_so(folder, capsys, monkeypatch):
+    monkeypatch.setattr("grpo_dynamics.training.rewards.python_tests.sandbox_problem", lambda: "there is none")
+    text = (folder / "mine.toml").read_text().replace("one_token_sums", "python_functions")
+    (folder / "programs.toml").write_text(text)
+    assert "unsafe_no_sandbox must be True" in line(capsys, "--config", "programs.toml")
+    # with the flag it gets further, to a tokenizer that has no letters
+    assert "text must be one that the tokenizer can read" in line(
+        capsys, "--config", "programs.toml", "--unsafe-no-sandbox"
+    )
+
+
 def test_help_says_what_is_left(capsys):
     assert main(["run", "--help"]) == 0
     assert "accelerate launch" in capsys.readouterr().out

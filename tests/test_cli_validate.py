@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import grpo_dynamics as gd
 from grpo_dynamics.cli import main
 from grpo_dynamics.update_rule import Training
 from tests.validation.made_runs import write_run
@@ -32,6 +33,19 @@ def test_a_threshold_that_is_not_met(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "FAIL" in shown
     assert "must be at most 1e-6" in " ".join(shown.split())
+
+
+def test_the_table_fits_80_columns_and_the_theories_stand_below_it(tmp_path, capsys):
+    groups = Training(beta=2.0, normalization=gd.FiniteGroup(16))
+    arms = {"an_arm_with_a_long_name": (Training(beta=2.0), P_REF), "groups_of_16": (groups, P_REF)}
+    assert main(["validate", str(write_run(tmp_path / "run", arms, 4))]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line.rstrip()) for line in lines if not line.startswith("Open ")) <= 80
+    row = next(line.split() for line in lines if line.startswith("groups_of_16"))
+    assert row[-2:] == ["no", "thresholds"]
+    assert any(line.startswith("an_arm_with_a_long_name ") for line in lines)  # in one piece
+    assert "Predicted by the recursion with Ω of groups of 16: groups_of_16" in lines
+    assert any(line.startswith("paper's: ") for line in lines)
 
 
 def test_json_has_every_number(run, tmp_path, capsys):

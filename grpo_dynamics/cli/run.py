@@ -12,18 +12,18 @@ from grpo_dynamics.cli.errors import BadInput, bad_input, missing, refuse
 from grpo_dynamics.cli.output import print_json, progress, screen, table
 
 
-def run_training(config: str | None, out: Path, resume: bool, as_json: bool) -> None:
+def run_training(config: str | None, out: Path, resume: bool, as_json: bool, unsafe_no_sandbox: bool = False) -> None:
     """Train what a config says, or go on with it, and print where everything is."""
     if not config:
         missing("config", "a TOML file")
-    folder = train_config(config, out, resume)
+    folder = train_config(config, out, resume, unsafe_no_sandbox)
     from accelerate import PartialState  # pyright: ignore[reportMissingTypeStubs]
 
     if PartialState().is_main_process:
         describe(folder, as_json)
 
 
-def train_config(config: str, out: Path, resume: bool) -> Path:
+def train_config(config: str, out: Path, resume: bool, unsafe_no_sandbox: bool = False) -> Path:
     """Train what a config says, or go on with it, and return the folder of the run."""
     try:
         from grpo_dynamics.training.runs import run
@@ -35,13 +35,13 @@ def train_config(config: str, out: Path, resume: bool) -> Path:
         logging.disable_progress_bar()
     with progress() as tell, bad_input():
         try:
-            return run(config, out, resume, tell)
+            return run(config, out, resume, tell, unsafe_no_sandbox)
         except OSError as error:
             if error.errno is None:  # not the system's refusal, but that of a library that reads models or data
                 raise BadInput(str(error)) from None
             refuse("out", f"a place that can be written ({error.strerror}); --resume then goes on", str(out))
         except RuntimeError as error:
-            if "weights did not reach" not in str(error):
+            if not any(known in str(error) for known in ("weights did not reach", "the sandbox did not start")):
                 raise
             raise BadInput(str(error)) from None
         except FloatingPointError as error:

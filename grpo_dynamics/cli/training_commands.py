@@ -65,6 +65,12 @@ def run_command(
             "--resume", help="Go on where a killed run stopped, with identical results; start if there is none."
         ),
     ] = False,
+    unsafe_no_sandbox: Annotated[
+        bool,
+        typer.Option(
+            "--unsafe-no-sandbox", help="Run the programs of python_functions with your own rights; else it refuses."
+        ),
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Train a language model with GRPO and measure p of every question.
@@ -82,7 +88,7 @@ def run_command(
     """
     from grpo_dynamics.cli.run import run_training
 
-    run_training(config, out, resume, as_json)
+    run_training(config, out, resume, as_json, unsafe_no_sandbox)
 
 
 def validate_command(

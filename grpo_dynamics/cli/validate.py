@@ -34,10 +34,18 @@ def validate_run(run: Path, out: Path | None, as_json: bool) -> int:
 
 
 def show(summaries: Sequence[dict[str, Any]], notes: Sequence[str]) -> None:
-    """Print a row for each arm, the thresholds that are not met, and what a reader should know."""
+    """Print a row for each arm, the theories, the thresholds that are not met, and what a reader should know."""
     console = screen()
-    heads = ("arm", "theory", "median", "95 %", "p_∞ − p*", "paper's", "verdict")
-    console.print(table("Measured − predicted", heads, [_row(told) for told in summaries], left=(0, 1, 6)))
+    heads = ("arm", "median", "95 %", "p_∞ − p*", "paper's", "verdict")
+    console.print(table("Measured − predicted", heads, [_row(told) for told in summaries], left=(0, 5)))
+    console.print()
+    arms_of: dict[str, list[str]] = {}
+    for told in summaries:
+        arms_of.setdefault(told["theory"], []).append(told["arm"])
+    for theory, arms in arms_of.items():
+        console.print(f"Predicted by the {theory}" + (f": {', '.join(arms)}" if len(arms_of) > 1 else ""))
+    if any(_paper(told) is not None for told in summaries):
+        console.print("paper's: the same distance from the recursion of the paper, ε = 1e-5 and G = ∞")
     for told in summaries:
         for entry in told["thresholds"]:
             if not entry["passed"]:
@@ -51,14 +59,19 @@ def show(summaries: Sequence[dict[str, Any]], notes: Sequence[str]) -> None:
         console.print(note)
 
 
+def _paper(told: dict[str, Any]) -> dict[str, Any] | None:
+    """The paper's recursion on the measurements of an arm, None where it is the arm's own theory."""
+    return next((entry for entry in told["other_theories"] if entry["paper"]), None)
+
+
 def _row(told: dict[str, Any]) -> list[str]:
-    paper = next((entry for entry in told["other_theories"] if entry["paper"]), None)
+    paper = _paper(told)
     which = "residual" if told["residual"]["points"] else "p_infinity"
     beside = "its own" if paper is None else _number(paper[f"{which}_median"])
     numbers = (told["residual"]["median"], told["residual"]["percentile_95"], told["p_infinity"]["median"])
     word = {None: "no thresholds", True: "pass", False: "FAIL"}[told["passed"]]
     word = word if told["finished"] else f"{word}, not finished"
-    return [told["arm"], told["theory"], *(_number(value) for value in numbers), beside, word]
+    return [told["arm"], *(_number(value) for value in numbers), beside, word]
 
 
 def _number(value: float | None) -> str:

@@ -32,12 +32,15 @@ def accelerate(config: RunConfig) -> Accelerator:
     """Return what knows the devices and processes: those of `accelerate launch`, or this one.
 
     Raises:
-        ValueError: where a GPU is asked for and none is there.
+        ValueError: where a GPU is asked for and none is there, or the processes were launched on another device.
     """
     device = config.model.device
-    if device is not None and torch.device(device).type == "cuda" and not torch.cuda.is_available():
+    if device == "cuda" and not torch.cuda.is_available():
         raise ValueError(f'model.device must be one that is there, got {device!r} and no GPU; take "cpu"')
-    return Accelerator(cpu=device == "cpu")
+    accelerator = Accelerator(cpu=device == "cpu")
+    if device is not None and accelerator.device.type != device:
+        raise ValueError(f"model.device must be that of the processes, {accelerator.device.type!r}, got {device!r}")
+    return accelerator
 
 
 def choose_task(config: RunConfig) -> Task:

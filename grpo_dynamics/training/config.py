@@ -6,10 +6,11 @@ An arm is the run with some of its tables changed: a run of four β has four arm
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from grpo_dynamics.arrays import require
 from grpo_dynamics.config import build, read_toml
@@ -31,7 +32,7 @@ class ModelOptions:
         make: instead of ``path``: options of :func:`~grpo_dynamics.training.pretraining.make_model`, which makes a
             small model for the task of the run; an empty table takes its defaults.
         dtype: of the weights.
-        device: such as "cpu" or "cuda"; None: what accelerate finds.
+        device: None: what accelerate finds. Which of several GPUs is for CUDA_VISIBLE_DEVICES to say.
         threads: of PyTorch on a CPU; a small model is fastest, and the same on any number of cores, with 1. None: as
             many as PyTorch takes.
         lora: train low-rank adapters instead of all weights.
@@ -45,7 +46,7 @@ class ModelOptions:
     path: str | None = None
     make: Any = None
     dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
-    device: str | None = None
+    device: Literal["cpu", "cuda", "mps"] | None = None
     threads: int | None = None
     lora: LoraOptions | None = None
     gradient_checkpointing: bool = False
@@ -59,8 +60,23 @@ class ModelOptions:
             raise ValueError(f"model must have either path or make, got path={self.path!r}, make={self.make!r}")
         if self.make is not None and not isinstance(self.make, Mapping):
             raise ValueError(f"model.make must be a table of options, got {self.make!r}")
+        if self.make is not None:
+            build(model_options(), self.make, "model.make")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"model.threads must be an integer >= 1, got {self.threads}")
+
+
+def model_options() -> type[Any]:
+    """Return a dataclass with the options of :func:`~grpo_dynamics.training.pretraining.make_model` as its fields.
+
+    >>> build(model_options(), {"layers": 2}, "model.make").hidden_size
+    128
+    """
+    from grpo_dynamics.training.pretraining import make_model
+
+    hints, known = get_type_hints(make_model), inspect.signature(make_model).parameters.values()
+    options = [option for option in known if option.kind is option.KEYWORD_ONLY and option.name != "tell"]
+    return dataclasses.make_dataclass("ModelOfTask", [(o.name, hints[o.name], o.default) for o in options])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +118,7 @@ class Optimization:
     def __post_init__(self) -> None:
         for name in ("learning_rate", "max_grad_norm", "inner_tolerance"):
             _require(
-                f"optimization.{name}", getattr(self, name), "a finite number > 0", lambda x: (x > 0) & (x < 1e300)
+                f"optimization.{name}", getattr(self, name), "a number > 0 and < 1e30", lambda x: (x > 0) & (x < 1e30)
             )
         for name in ("max_inner_steps", "round_steps", "micro_batch_size", "questions_per_step"):
             _require(f"optimization.{name}", getattr(self, name), "an integer >= 1", lambda x: x >= 1)

@@ -41,9 +41,14 @@ class Success:
 def exactly(value: float, method: str) -> Success:
     """Return p from its log-odds, found without sampling.
 
+    Raises:
+        FloatingPointError: for log-odds that are not a number.
+
     >>> exactly(0.0, "enumerated")
     Success(log_odds=0.0, p=0.5, low=0.5, high=0.5, method='enumerated', successes=None, samples=None)
     """
+    if math.isnan(value):
+        raise FloatingPointError("the probability of right answers is not a number any more")
     p = float(sigmoid(value))
     return Success(value, p, p, p, method)
 
@@ -175,9 +180,11 @@ class Measure:
         n = self.options.samples
         samples = self.engine.sample(self.prompts, n, self.task.max_completion_tokens, self.seeds(iteration))
         rows = [samples.ids(q, g) for q in range(len(self.questions)) for g in range(n)]
-        asked = [question for question in self.questions for _ in range(n)]
-        verdicts = self.task.verifier(asked, self.policy.decode(rows))
-        counts = [sum(verdict.success for verdict in verdicts[q * n : (q + 1) * n]) for q in range(len(self.questions))]
+        said = [(i // n, text) for i, text in enumerate(self.policy.decode(rows))]
+        each = list(dict.fromkeys(said))  # equal answers to a question are judged once
+        verdicts = self.task.verifier([self.questions[q] for q, _ in each], [text for _, text in each])
+        success = {one: verdict.success for one, verdict in zip(each, verdicts, strict=True)}
+        counts = [sum(success[one] for one in said[q * n : (q + 1) * n]) for q in range(len(self.questions))]
         return [
             Success(float(logit(k / n)), k / n, *wilson(k, n, self.options.confidence), "sampled", k, n) for k in counts
         ]

@@ -9,6 +9,7 @@ count.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -307,5 +309,7 @@ def _save(policy: Policy, corpus: Corpus, task: Task, manifest: dict[str, Any], 
         if folder.is_dir():
             folder.rmdir()
         partial.rename(folder)
+    except SafetensorError as error:  # how that library says that a disk is full
+        raise OSError(errno.EIO, str(error)) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -8,6 +8,7 @@ checkpoint is done again.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import time
 from collections.abc import Generator, Mapping
@@ -32,7 +33,13 @@ PACKAGES = (*BASE, "torch", "transformers", "accelerate", "peft", "vllm")
 """Whose versions a manifest names."""
 
 
-def run(config: str | Path, out: str | Path, resume: bool = False, tell: Told | None = None) -> Path:
+def run(
+    config: str | Path,
+    out: str | Path,
+    resume: bool = False,
+    tell: Told | None = None,
+    unsafe_no_sandbox: bool = False,
+) -> Path:
     """Train every arm of a config file; return the folder of the run.
 
     Args:
@@ -40,12 +47,15 @@ def run(config: str | Path, out: str | Path, resume: bool = False, tell: Told | 
         out: where the folder goes, under the name of the run.
         resume: go on where a killed run stopped; start if there is none.
         tell: told before each iteration.
+        unsafe_no_sandbox: run the programs of a task without a sandbox where there is none, as if [task] said so.
 
     Raises:
         ValueError: for a config that is wrong, or a folder that holds another run, or this one without ``resume``.
         OSError: where the folder cannot be written.
     """
     arms = read_run_config(config)
+    if unsafe_no_sandbox:
+        arms = tuple(dataclasses.replace(arm, task={**arm.task, "unsafe_no_sandbox": True}) for arm in arms)
     folder, accelerator = Path(out) / arms[0].name, accelerate(arms[0])
     started = time.perf_counter()
     manifest = {

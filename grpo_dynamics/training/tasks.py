@@ -11,14 +11,14 @@ import inspect
 import itertools
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from grpo_dynamics.arrays import require
 from grpo_dynamics.config import nearest
 from grpo_dynamics.training.sources.countdown import Countdown, puzzles
-from grpo_dynamics.training.verifiers import ExactMatch, MathAnswer, Verifier
+from grpo_dynamics.training.verifiers import ExactMatch, Verifier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +194,7 @@ def dataset(
     split: str = "train",
     config: str | None = None,
     template: str = "{prompt}",
-    verifier: Literal["math", "exact"] | None = None,
+    verifier: str | Mapping[str, Any] | Sequence[Any] | None = None,
     questions: int | None = None,
     seed: int = 0,
     max_completion_tokens: int = 256,
@@ -210,7 +210,9 @@ def dataset(
         split: of a data set.
         config: of a data set that has several.
         template: of the whole prompt; {prompt} is replaced by the column's text.
-        verifier: "math" (math-verify; the default with a schema) or "exact" (blanks at the ends do not count).
+        verifier: "math" (math-verify; the default with a schema), "exact" (blanks at the ends do not count; the default
+            without one), or what :func:`~grpo_dynamics.training.rewards.settings.read_verifier` takes: another kind, a
+            table with its options, or a list of which all have to agree.
         questions: so many of them, drawn at random; all where it is left out.
         seed: of that draw.
         max_completion_tokens: longest completion.
@@ -218,14 +220,12 @@ def dataset(
     Raises:
         ValueError: if there is no such data set or column, or a row has no answer: file, row and nearest name.
     """
-    from grpo_dynamics.training.rewards.guard import guarded
+    from grpo_dynamics.training.rewards.settings import read_verifier
     from grpo_dynamics.training.sources.datasets import questions_from
 
-    judge = verifier or ("exact" if schema is None else "math")
-    if judge not in ("math", "exact"):
-        raise ValueError(f"verifier must be one of 'math', 'exact', got {verifier!r}")
+    judge = ("exact" if schema is None else "math") if verifier is None else verifier
+    judging = ExactMatch(strip=True) if judge == "exact" else read_verifier(judge)
     found = questions_from(source, prompt, answer, schema=schema, split=split, config=config, template=template)
-    judging = ExactMatch(strip=True) if judge == "exact" else guarded(MathAnswer(), 10.0)
     task = Task(schema or Path(source).stem, found, judging, max_completion_tokens)
     return task if questions is None else task.select(questions, seed)
 

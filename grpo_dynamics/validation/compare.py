@@ -21,8 +21,8 @@ from grpo_dynamics.validation.predictions import Limits, Predicted, kinds, limit
 from grpo_dynamics.validation.relaxation import Relaxation, fit
 from grpo_dynamics.validation.theory_of_run import Theory, theory_of, training_of
 
-MOVING = (Regime.OSCILLATING, Regime.CHAOTIC, Regime.DEGENERATE)
-"""Regimes in which neighbouring orbits drift apart by nature, so that only single steps can be compared."""
+MOVING = (LimitKind.CYCLE, LimitKind.IRREGULAR)
+"""Fates of the path from p_ref in which neighbours may drift apart by nature, so that single steps are compared."""
 
 LAST = 1 / 3
 """Share of the iterations whose mean is p_∞, where a run is noisy."""
@@ -37,9 +37,9 @@ class Comparison:
         theory: what was predicted, from the arm's own settings.
         grid: the measurements as arrays.
         orbit, one_step: the predictions.
-        regime: a name per question.
+        regime: a name per question, for the interior fixed point at its p_ref: the path from p_ref may go elsewhere.
         limits: where the questions should go.
-        kind: a :class:`~grpo_dynamics.LimitKind` of each.
+        kind: a :class:`~grpo_dynamics.LimitKind` of each: what the path from p_ref does in the end.
         ends: where they went: p_infinity, low, high, moving; arrays of shape (questions,).
         fitted: a line with one number taken from the run itself, no prediction.
         split: the causes of the error of single steps.
@@ -64,14 +64,14 @@ class Comparison:
 
     @property
     def residual(self) -> Array:
-        """Measured − predicted p, by the orbit for stable questions, else from one measurement to the next."""
+        """Measured − predicted p, by the orbit where it settles, else from one measurement to the next."""
         chosen = np.where(self.moving, self.one_step.p, self.orbit.p)
         return np.concatenate([np.full_like(self.grid.p[:1], np.nan), (self.grid.p - chosen)[1:]])
 
     @property
     def moving(self) -> Array:
-        """Which questions are judged by single steps, shape (questions,)."""
-        return np.isin(self.regime, [kind.name.lower() for kind in MOVING])
+        """Which questions are judged by single steps, shape (questions,): p_ref and the settings say it."""
+        return np.isin(self.kind, [int(kind) for kind in MOVING])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

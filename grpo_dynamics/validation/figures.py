@@ -20,6 +20,7 @@ from grpo_dynamics.plotting import (
     probability_axis,
     styled,
 )
+from grpo_dynamics.theory.orbits.limit import LimitKind
 from grpo_dynamics.validation.compare import Comparison
 from grpo_dynamics.validation.error_split import PARTS
 from grpo_dynamics.validation.measured import log_odds_of
@@ -66,36 +67,49 @@ def representatives(comparison: Comparison, count: int = SHOWN) -> list[int]:
 @styled
 def trajectories(comparison: Comparison) -> Figure:
     """Return p_n of a few questions on the predicted curves, and the residuals of all of them."""
-    from matplotlib.ticker import MaxNLocator
-
-    grid, theory = comparison.grid, comparison.theory
     with_band = bool(np.isfinite(comparison.residual).any())
     figure = new_figure(6.9, 3.4)
     panels: list[Any] = list(figure.subplots(1, 2, width_ratios=(3, 2))) if with_band else [figure.subplots()]
     left, chosen = panels[0], representatives(comparison)
-    for i, color in zip(chosen, itertools.cycle(PALETTE), strict=False):
-        line = comparison.one_step if comparison.moving[i] else comparison.orbit
-        if theory.has_orbits:
-            left.plot(grid.iterations, _drawn(line.log_odds[:, i]), color=color, lw=1.3, ls=_dash(comparison, i))
-            if _shows_fit(comparison) and not comparison.moving[i]:
-                left.plot(grid.iterations, _drawn(comparison.fitted.orbit[:, i]), color=color, lw=0.9, ls=":")
-            _band(left, grid.iterations, line.low[:, i], line.high[:, i], color)
-        else:
-            goal = comparison.limits.p[i]
-            left.plot(grid.iterations, _drawn(comparison.fitted.orbit[:, i]), color=color, lw=0.9, ls=":")
-            left.plot(
-                [grid.iterations[-1]], [_drawn(log_odds_of(goal))], "<", color=color, ms=7, clip_on=False, zorder=5
-            )
-        _dots(left, grid.iterations, grid, i, color)
-    shown = [_drawn(grid.log_odds[:, chosen]), _drawn(log_odds_of(comparison.limits.p[chosen]))]
-    low, high = _range(shown)
+    draw_paths(left, comparison, chosen)
     left.set(xlabel="iteration $n$", ylabel="success probability $p_n$", title=_title(comparison))
-    probability_axis(left, "y", low, high)
-    left.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     left.legend(handles=list(_handles(comparison, chosen)), loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3)
     if with_band:
         _residuals(panels[1], comparison)
     return figure
+
+
+def draw_paths(axes: Axes, comparison: Comparison, chosen: list[int], fitted: bool = True) -> None:
+    """Draw p_n of the chosen questions, dots, on the predicted curves, of a flow beside the predicted ends.
+
+    Args:
+        axes: to draw on.
+        comparison: an arm beside its theory.
+        chosen: indices of questions.
+        fitted: whether the fitted line is drawn too, where it is another than the predicted one.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    grid, theory = comparison.grid, comparison.theory
+    for i, color in zip(chosen, itertools.cycle(PALETTE), strict=False):
+        line = comparison.one_step if comparison.moving[i] else comparison.orbit
+        if theory.has_orbits:
+            axes.plot(grid.iterations, _drawn(line.log_odds[:, i]), color=color, lw=1.3, ls=_dash(comparison, i))
+            if fitted and _shows_fit(comparison) and not comparison.moving[i]:
+                axes.plot(grid.iterations, _drawn(comparison.fitted.orbit[:, i]), color=color, lw=0.9, ls=":")
+            _band(axes, grid.iterations, line.low[:, i], line.high[:, i], color)
+        else:
+            goal = comparison.limits.p[i]
+            if fitted:
+                axes.plot(grid.iterations, _drawn(comparison.fitted.orbit[:, i]), color=color, lw=0.9, ls=":")
+            axes.plot(
+                [grid.iterations[-1]], [_drawn(log_odds_of(goal))], "<", color=color, ms=7, clip_on=False, zorder=5
+            )
+        _dots(axes, grid.iterations, grid, i, color)
+    shown = [_drawn(grid.log_odds[:, chosen]), _drawn(log_odds_of(comparison.limits.p[chosen]))]
+    low, high = _range(shown)
+    probability_axis(axes, "y", low, high)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
 def _residuals(axes: Axes, comparison: Comparison) -> None:
@@ -258,7 +272,9 @@ def _dash(comparison: Comparison, i: int) -> Any:
 
 
 def _word(comparison: Comparison, i: int) -> str:
-    return str(comparison.regime[i]).replace("_", " ")
+    """What the path of a question does in the end, by the theory."""
+    words = {LimitKind.ONE: "goes to 1", LimitKind.FIXED_POINT: "settles", LimitKind.CYCLE: "oscillates"}
+    return words.get(LimitKind(int(comparison.kind[i])), "irregular" if comparison.moving[i] else "not settled")
 
 
 def _title(comparison: Comparison) -> str:

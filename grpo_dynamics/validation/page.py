@@ -15,46 +15,15 @@ from grpo_dynamics.validation.compare import Comparison
 from grpo_dynamics.validation.error_split import PARTS
 from grpo_dynamics.validation.measured import Measured
 from grpo_dynamics.validation.summary import Numbers, short
-
-CAPTIONS: dict[str, tuple[str, str]] = {
-    "trajectories": (
-        "A few questions from hard to easy, and all of them",
-        "Left: each colour is a question, dots are measured, lines are predicted. The scale is stretched near 0 and "
-        "1. Dashed lines, of questions that oscillate, are predicted from the dot before. Right: measured − predicted; "
-        "the bands hold half and 95 % of the questions.",
-    ),
-    "flow": (
-        "A few questions from hard to easy",
-        "Each colour is a question, dots are measured; the triangle at the end is the predicted p*. The dotted line is "
-        "fitted with one number κ, it is no prediction. The scale is stretched near 0 and 1.",
-    ),
-    "p_infinity": (
-        "Where the questions end",
-        "Left: every dot is a question; on the grey line it ended where it should. Right: the same over the success "
-        "before training.",
-    ),
-    "one_step": (
-        "One step",
-        "The success after a step over that before it, dots on the predicted curve. Where the curve falls steeply "
-        "through the grey line, the question oscillates.",
-    ),
-    "error": (
-        "Why measured and predicted differ",
-        "The error of one step in each iteration, over all questions, and its causes.",
-    ),
-}
-
-SPLIT = {
-    True: "Causes of the error of one step, which add up: what the step's samples say beside their expectation; what "
-    "the inner loop had not reached when it stopped; the rest.",
-    False: "Causes of the error of one step, as far as they can be told apart: what chance is expected to make; what "
-    "an inner loop that stopped early can have left, at most (Pinsker's inequality); the rest, at least. Their squares "
-    "add up.",
-}
+from grpo_dynamics.validation.words import CAPTIONS, FATES, SPLIT
 
 
 def page_of(
-    measured: Measured, compared: Sequence[Comparison], summaries: Sequence[Numbers], sections: Sequence[str]
+    measured: Measured,
+    compared: Sequence[Comparison],
+    summaries: Sequence[Numbers],
+    sections: Sequence[str],
+    picture: bytes | None = None,
 ) -> str:
     """Return the HTML of a whole run.
 
@@ -63,15 +32,14 @@ def page_of(
         compared: its arms.
         summaries: what they come to.
         sections: their parts of the page, from :func:`section_of`.
+        picture: a PNG file with all arms.
     """
     template = files("grpo_dynamics.validation").joinpath("report.html").read_text(encoding="utf-8")
     exact = all(bool(found.split.exact.all()) for found in compared if found.theory.has_orbits)
-    verdicts = "".join(
-        f"<p class=lead><b>{_text(told['arm'])}</b> {_badge(told)} {_math(told['headline'])}</p>" for told in summaries
-    )
     parts = {
         "NAME": _text(measured.name),
-        "VERDICTS": verdicts + (_list(measured.notes) if measured.notes else ""),
+        "VERDICTS": _lead(summaries) + (_list(measured.notes) if measured.notes else ""),
+        "OVERVIEW": "" if picture is None else _figure("overview", CAPTIONS["overview"], "all arms", picture),
         "TABLE": _overview(summaries),
         "ARMS": "\n".join(sections),
         "MADE": _made(measured),
@@ -81,6 +49,20 @@ def page_of(
     for name, text in parts.items():
         template = template.replace(f"<!--{name}-->", text)
     return template
+
+
+def _lead(summaries: Sequence[Numbers]) -> str:
+    """How many arms keep their promises, and a sentence for each that does not; for one arm its own sentence."""
+    judged = [told for told in summaries if told["passed"] is not None]
+    broken = [told for told in judged if not told["passed"]]
+    said = ""
+    if len(summaries) > 1:
+        words = f"{len(judged) - len(broken)} of {len(judged)} arms keep the bounds that the run promised."
+        said = f"<p class=lead>{words if judged else 'The run promised no bounds: nothing is judged.'}</p>"
+    shown = summaries if len(summaries) == 1 else broken
+    return said + "".join(
+        f"<p class=lead><b>{_text(told['arm'])}</b> {_badge(told)} {_math(told['headline'])}</p>" for told in shown
+    )
 
 
 def _badge(told: Numbers) -> str:
@@ -140,15 +122,21 @@ def section_of(found: Comparison, told: Numbers, pictures: Mapping[str, bytes]) 
         ]
         blocks.append(f"<div class=wide>{_table(('promised', 'bound', 'measured', ''), rows, numbers=(1, 2))}</div>")
     for name, data in pictures.items():
-        title, caption = CAPTIONS["flow" if name == "trajectories" and not found.theory.has_orbits else name]
-        source = base64.b64encode(data).decode()
-        blocks.append(
-            f'<figure><h3>{_text(title)}</h3><img alt="{_text(title)}, arm {_text(told["arm"])}" '
-            f'src="data:image/png;base64,{source}"><figcaption class=small>{_text(caption)}</figcaption></figure>'
-        )
+        kind = "flow" if name == "trajectories" and not found.theory.has_orbits else name
+        blocks.append(_figure(name, CAPTIONS[kind], f"arm {told['arm']}", data))
     blocks.append(_numbers(told))
     blocks.append(f"<h3>Not modelled, and so part of the difference</h3>{_list(told['not_modelled'])}")
     return f"<section>{''.join(blocks)}</section>"
+
+
+def _figure(name: str, words: tuple[str, str], of: str, data: bytes) -> str:
+    """A picture inside the page, with its title and what it shows."""
+    title, caption = words
+    return (
+        f'<figure class="{name}"><h3>{_text(title)}</h3><img alt="{_text(title)}, {_text(of)}" '
+        f'src="data:image/png;base64,{base64.b64encode(data).decode()}">'
+        f"<figcaption class=small>{_text(caption)}</figcaption></figure>"
+    )
 
 
 def _numbers(told: Numbers) -> str:
@@ -161,7 +149,8 @@ def _numbers(told: Numbers) -> str:
         ]
         for name, words in (
             ("residual", "p_n, each question as it is judged"),
-            ("orbit", "p_n along the path from p_ref, questions that settle"),
+            ("orbit_settling", "p_n along the path from p_ref, questions that settle"),
+            ("orbit", "p_n along the path from p_ref, all questions"),
             ("one_step", "p_n from the measurement before, all questions"),
             ("p_infinity", "p_∞ against p*"),
             ("fitted", f"fitted relaxation, κ = {_decimal(told['fitted']['kappa'])} (no prediction)"),
@@ -203,8 +192,12 @@ def _numbers(told: Numbers) -> str:
             f"<p>Root mean square error of one step {_short(error['total'])}: {parts}"
             f"{'' if error['exact'] else ' (sizes)'}.{loop}</p>"
         )
+    ends = ", ".join(f"{count} {FATES[name]}" for name, count in told["fates"].items())
     counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in told["regimes"].items())
-    blocks.append(f"<p class=small>Regimes of the questions: {_text(counts)}.</p>")
+    blocks.append(
+        f"<p class=small>By the theory, from p<sub>ref</sub>: {_text(ends)}. Regimes of their interior fixed points: "
+        f"{_text(counts)}.</p>"
+    )
     return "".join(blocks)
 
 

@@ -15,6 +15,7 @@ from grpo_dynamics.provenance import json_bytes, parquet
 from grpo_dynamics.validation.compare import Comparison, compare
 from grpo_dynamics.validation.figures import figures
 from grpo_dynamics.validation.measured import Measured
+from grpo_dynamics.validation.overview import overview
 from grpo_dynamics.validation.page import page_of, section_of
 from grpo_dynamics.validation.summary import Numbers, summarize
 
@@ -82,7 +83,13 @@ def validate(measured: Measured, out: str | os.PathLike[str], tell: Progress | N
     paths += [write_whole(out / f"{name}.parquet", parquet(table)) for name, table in tables.items()]
     whole = {"run": measured.name, "grpo_dynamics": __version__, "arms": summaries}
     paths.append(write_whole(out / "summary.json", json_bytes(whole)))
-    page = write_whole(out / "report.html", page_of(measured, compared, summaries, sections).encode())
+    picture = None
+    if len(compared) > 1:
+        figure = overview(compared)
+        picture = render(figure, ".png")
+        paths.append(write_whole(out / "figures" / "overview.png", picture))
+        paths.append(write_whole(out / "figures" / "overview.pdf", render(figure, ".pdf")))
+    page = write_whole(out / "report.html", page_of(measured, compared, summaries, sections, picture).encode())
     tell(len(measured.arms), len(measured.arms), "done")
     return Report(page, [*paths, page], summaries)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from grpo_dynamics.arrays import Array
 from grpo_dynamics.config import build
+from grpo_dynamics.theory.orbits.limit import LimitKind
 from grpo_dynamics.validation.compare import Comparison
 from grpo_dynamics.validation.oscillation import oscillation
 from grpo_dynamics.validation.predictions import limits, one_step, orbit
@@ -32,8 +33,9 @@ def thresholds_of(comparison: Comparison) -> Thresholds:
 def summarize(comparison: Comparison) -> Numbers:
     """Return what an arm comes to, in plain values; the keys are those of ``summary.json``.
 
-    Residuals are |measured − predicted| success probabilities: by the orbit from p_ref for questions that settle, from
-    one measurement to the next for those that oscillate or are chaotic. ``passed`` is None without thresholds.
+    Residuals are |measured − predicted| success probabilities: by the orbit from p_ref for questions whose orbit
+    settles, from one measurement to the next for those that go to a cycle or stay irregular. ``passed`` is None without
+    thresholds.
     """
     promised = thresholds_of(comparison)
     grid, labels, ends = comparison.grid, comparison.regime, comparison.end_table
@@ -52,7 +54,8 @@ def summarize(comparison: Comparison) -> Numbers:
         "questions_without_p_ref": int(np.sum(labels == "unknown")),
         "regimes": {str(name): int(count) for name, count in zip(*np.unique(labels, return_counts=True), strict=True)},
         "residual": _sizes(comparison.residual[counted]) | {"up_to_iteration": int(grid.iterations[counted].max())},
-        "orbit": _sizes((grid.p - comparison.orbit.p)[counted][1:][:, ~comparison.moving]),
+        "orbit": _sizes((grid.p - comparison.orbit.p)[counted][1:]),
+        "orbit_settling": _sizes((grid.p - comparison.orbit.p)[counted][1:][:, ~comparison.moving]),
         "one_step": _sizes((grid.p - comparison.one_step.p)[counted][1:]),
         "r2": r_squared(grid.p[1:], (grid.p - comparison.residual)[1:]),
         "coverage": {
@@ -65,6 +68,7 @@ def summarize(comparison: Comparison) -> Numbers:
             "still_moving": int(ends["still_moving"].sum()),
             "on_their_way": int((goals.one_point & ~ends["arrives"].to_numpy()).sum()),
         },
+        "fates": _fates(comparison),
         "oscillation": dataclasses.asdict(oscillation(grid, comparison.orbit.p, comparison.kind)),
         "other_theories": others,
         "fitted": {"kappa": comparison.fitted.kappa, "r2": comparison.fitted.r2}
@@ -145,13 +149,28 @@ def verdict(told: Numbers) -> list[str]:
             )
             + "."
         )
-    if end["on_their_way"]:
-        said.append(f"{end['on_their_way']} questions need more iterations to get to p* by the prediction itself.")
-    elif end["still_moving"] and not residual["points"]:
+    left_out = _left_out(told)
+    if end["points"] and left_out:
+        said.append(f"p_∞ is not compared for {left_out}.")
+    if end["still_moving"] and not residual["points"]:
         said.append(f"{end['still_moving']} of {told['questions']} questions were still moving when the run ended.")
     if not said:
         said.append("Nothing could be compared: see the notes.")
     return said
+
+
+def _left_out(told: Numbers) -> str:
+    """Name the questions whose p_∞ is compared with no p*, and why: what is told of them follows from p_ref alone."""
+    way, without = told["p_infinity"]["on_their_way"], told["questions_without_p_ref"]
+    cycling = told["questions"] - told["p_infinity"]["points"] - way - without
+    parts = [
+        (cycling, "whose predicted path comes to no rest"),
+        (way, "whose predicted path has not arrived when the run ends"),
+        (without, "without a known p_ref"),
+    ]
+    said = [f"{count} {words}" for count, words in parts if count]
+    count = told["questions"] - told["p_infinity"]["points"]
+    return f"{count} question{'s' * (count > 1)}: {', '.join(said)}" if said else ""
 
 
 def _other(own: Comparison, theory: Theory, counted: Array) -> Numbers:
@@ -172,6 +191,13 @@ def _other(own: Comparison, theory: Theory, counted: Array) -> Numbers:
         "p_infinity_median": _median(goals[known]),
         "own_nearer_p_infinity": _share((ours < goals)[known]),
     }
+
+
+def _fates(comparison: Comparison) -> dict[str, int]:
+    """How many questions settle, go to p = 1, oscillate …, by the theory; those without a p_ref are left out."""
+    known = comparison.regime != "unknown"
+    kinds, counts = np.unique(comparison.kind[known], return_counts=True)
+    return {LimitKind(int(kind)).name.lower(): int(count) for kind, count in zip(kinds, counts, strict=True)}
 
 
 def _converged(comparison: Comparison) -> float | None:

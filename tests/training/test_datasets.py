@@ -84,8 +84,38 @@ def test_exact_answers_without_a_schema(tmp_path):
     assert (task.name, len(task.questions), task.max_completion_tokens) == ("mine", 1, 3)
     right = task.questions[0].answer
     assert [v.success for v in task.verifier(task.questions * 2, [f" {right}\n", f"{right}0"])] == [True, False]
-    with pytest.raises(ValueError, match="verifier must be one of 'math', 'exact', got 'maths'"):
+    with pytest.raises(ValueError, match=r"verifier.kind must be one of .*, got 'maths'; the nearest is 'math'"):
         make_task("dataset", source=path, verifier="maths")
+
+
+@pytest.mark.parametrize(
+    ("verifier", "right", "wrong"),
+    [
+        ({"kind": "pattern", "pattern": "^[0-9]{2}$"}, "12", "123"),
+        ({"kind": "exact"}, "42", "42 "),  # a table has the options of the class: here blanks count
+        ({"kind": "exact", "strip": True}, "42 ", "4 2"),
+        (["json", {"kind": "count", "of": "characters", "at_most": 2}], "12", "123"),
+        ({"kind": "weighted", "verifiers": ["exact", "json"], "weights": [1.0, 1.0], "threshold": 1.0}, "7", "x"),
+    ],
+)
+def test_a_verifier_of_ones_own_in_the_settings(tmp_path, verifier, right, wrong):
+    path = lines(tmp_path / "mine.jsonl", [{"prompt": "6*7=", "answer": "42"}])
+    task = make_task("dataset", source=path, verifier=verifier)
+    assert [v.success for v in task.verifier(task.questions * 2, [right, wrong])] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("verifier", "message"),
+    [
+        ({"kind": "pattern", "pattern": "[0-9"}, "pattern must be a regular expression"),
+        ({"kind": "count", "off": "words"}, r"key of \[verifier\] must be one of .*, got 'off'; the nearest is 'of'"),
+        (3, "verifier must be a kind, a table or a list of those, got 3"),
+    ],
+)
+def test_bad_verifiers_are_named(tmp_path, verifier, message):
+    path = lines(tmp_path / "mine.jsonl", ROWS)
+    with pytest.raises(ValueError, match=message):
+        make_task("dataset", source=path, verifier=verifier)
 
 
 @pytest.mark.parametrize(

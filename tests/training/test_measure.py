@@ -41,6 +41,28 @@ def test_enumeration_teacher_forcing_and_sampling_agree(arm):
         assert low <= a.p <= high
 
 
+def test_equal_answers_to_a_question_are_judged_once(arm):
+    import dataclasses
+
+    asked = []
+
+    def counted(questions, completions):
+        asked.extend((question.id, text) for question, text in zip(questions, completions, strict=True))
+        return arm.task.verifier(questions, completions)
+
+    options = dataclasses.replace(arm.config.measurement, method="sampled", samples=4000)
+    task = dataclasses.replace(arm.task, verifier=counted)
+    seeds = [10, 11, 12, 13]
+    found = Measure("sampled", options, task, task.questions, arm.policy, arm.engine, lambda n: seeds)(arm.model, 1)
+    assert found == measured(arm, "sampled", samples=4000)
+    assert len(asked) == len(set(asked)) < 4 * 4000
+    samples = arm.engine.sample(arm.prompts, 4000, arm.task.max_completion_tokens, seeds)
+    for q, question in enumerate(task.questions):
+        texts = arm.policy.decode(samples.ids(q, g) for g in range(4000))
+        right = [v.success for v in arm.task.verifier([question] * 4000, texts)]
+        assert found[q].successes == sum(right)  # every sample counts, not every different one
+
+
 def test_small_batches_of_teacher_forcing_change_nothing(arm):
     options = arm.config.measurement
     whole, parts = (

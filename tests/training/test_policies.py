@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import shutil
 
 import pytest
 import torch
@@ -276,6 +277,11 @@ def test_models_and_devices_that_are_not_here_are_named(folder, tmp_path, monkey
         load_policy(folder.parent / "smal")
     with pytest.raises(ValueError, match=r"model must be a causal language model on the hub or in a folder, got '/"):
         load_policy(tmp_path)  # empty
+    torn = tmp_path / "torn"
+    shutil.copytree(folder, torn)
+    (torn / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"model must be a causal language model .*torn': .*header"):
+        load_policy(torn)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match=r"model must be .*, got 'no-such-house/no-such-model': .") as raised:
         load_policy("no-such-house/no-such-model")

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from safetensors import SafetensorError
 from scipy import stats
 
 from grpo_dynamics.training import pretraining
@@ -167,11 +168,18 @@ def test_bad_tasks_are_named(task, tmp_path):
         make_model(task.select(1), tmp_path / "out")
 
 
-def test_a_full_disk_leaves_nothing(task, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("write", "error"),
+    [
+        ("grpo_dynamics.provenance.parquet", OSError(28, "No space left on device")),
+        ("transformers.LlamaForCausalLM.save_pretrained", SafetensorError("I/O error: No space left on device")),
+    ],
+)
+def test_a_full_disk_leaves_nothing(task, tmp_path, monkeypatch, write, error):
     def full(*_):
-        raise OSError(28, "No space left on device")
+        raise error
 
-    monkeypatch.setattr("grpo_dynamics.provenance.parquet", full)
+    monkeypatch.setattr(write, full)
     with pytest.raises(OSError, match="No space left"):
         make_model(task.select(4), tmp_path / "out", hidden_size=32, layers=1, steps=2000)
     assert not any(tmp_path.iterdir())

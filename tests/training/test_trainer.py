@@ -1,5 +1,6 @@
 """Algorithm 1 on a language model: its argmin is the recursion, its steps are gradients, nothing is wasted."""
 
+import json
 import math
 
 import numpy as np
@@ -209,6 +210,21 @@ def test_what_cannot_be_trained_is_refused(model, tmp_path, change, message):
     change = {k: v | {"path": model} if k == "model" else v for k, v in change.items()}
     with pytest.raises(ValueError, match=message):
         train(tiny_config(model, **change), tmp_path / "arm")
+
+
+@pytest.mark.parametrize("every", [1, 0])
+def test_weights_that_overflow_stop_the_run_in_words(model, tmp_path, every):
+    # every=1: the measurement after the step sees it; 0: the groups of the next iteration do
+    config = tiny_config(
+        model,
+        training=SAMPLED["training"] | {"kl": "none", "beta": 0.0},
+        optimization={"learning_rate": 1e25, "optimizer": "sgd"},
+        measurement={"every": every},
+    )
+    with pytest.raises(FloatingPointError, match=r"not (a number|numbers) any more"):
+        train(config, tmp_path / "arm")
+    manifest = json.loads((tmp_path / "arm" / "manifest.json").read_text())
+    assert (manifest["status"], manifest["iterations_done"]) == ("running", 1 - every)  # what was done before is kept
 
 
 def test_the_critic_and_the_refreshed_reference_are_kept(model, tmp_path):

@@ -43,6 +43,14 @@ def test_exact_training_is_on_the_recursion(beta, changes):
     assert told["r2"] > 1 - 1e-9
 
 
+def test_a_path_that_settles_is_judged_whole_even_where_the_fixed_point_oscillates():
+    """At β = 0.5 the first step from p_ref = 0.002 goes by Ω/β ≈ 45 to p ≈ 1, and stays there."""
+    found = compare(arm(Training(beta=0.5), p_ref=[2e-3], steps=6))
+    assert found.regime.tolist() == ["oscillating"]
+    assert found.limits.p[0] > 1 - 1e-9
+    assert found.moving.tolist() == [False]
+
+
 def test_a_question_that_oscillates_is_judged_by_single_steps():
     """At β = 5 p_ref = 0.001 has a two-cycle: orbits of nearly the same p_ref go out of phase, single steps do not."""
     made = arm(Training(beta=5.0), p_ref=[1e-3, 0.3], steps=12)

@@ -13,7 +13,7 @@ from grpo_dynamics.validation.compare import compare
 from grpo_dynamics.validation.figures import representatives
 from grpo_dynamics.validation.report import validate
 from grpo_dynamics.validation.run_directory import read_run
-from grpo_dynamics.validation.summary import short
+from grpo_dynamics.validation.summary import short, summarize
 from tests.validation.made_runs import write_run
 
 P_REF = [1e-3, 0.05, 0.2, 0.5, 0.8, 0.95]
@@ -73,10 +73,34 @@ def test_the_tables_are_what_the_page_is_made_of(made):
     table = pl.read_parquet(out / "comparison.parquet").filter(pl.col("arm") == "beta_5")
     assert table.height == 9 * len(P_REF)
     later = table.filter((pl.col("iteration") > 0) & pl.col("orbit").is_not_nan())
-    by_orbit = later.filter(pl.col("regime") != "oscillating")["orbit_residual"].abs()
-    assert by_orbit.median() == pytest.approx(told["arms"][0]["orbit"]["median"])
+    whole, settling = (told["arms"][0][name]["median"] for name in ("orbit", "orbit_settling"))
+    assert later["orbit_residual"].abs().median() == pytest.approx(whole)
+    cycle = later.filter(pl.col("p_ref") < 0.01)["question_id"].unique()  # p_ref = 0.001 has a two-cycle at β = 5
+    rest = later.filter(~pl.col("question_id").is_in(cycle.implode()))
+    assert rest["orbit_residual"].abs().median() == pytest.approx(settling)
     ends = pl.read_parquet(out / "p_infinity.parquet")
     assert ends.height == 2 * len(P_REF)
+
+
+def test_all_arms_stand_in_one_picture_at_the_top(made, tmp_path):
+    _, report = made
+    page = report.page.read_text(encoding="utf-8")
+    assert "overview.png" in {path.name for path in report.paths}
+    assert page.index('<figure class="overview">') < page.index("<table") < page.index('<figure class="trajectories">')
+    kept = sum(told["passed"] for told in report.summaries)
+    assert f"{kept} of 2 arms keep the bounds" in page
+    alone = validate(read_run(write_run(tmp_path / "run", {"x": (Training(), [0.2])}, steps=2)), tmp_path / "out")
+    assert "overview.png" not in {path.name for path in alone.paths}
+    assert 'class="overview"' not in alone.page.read_text(encoding="utf-8")
+
+
+def test_questions_whose_end_is_not_compared_are_counted_and_named(tmp_path):
+    """At β = 5 p_ref = 0.001 has a two-cycle, so there is no p*; the other paths have arrived after 40 steps."""
+    (arm,) = read_run(write_run(tmp_path, {"x": (Training(beta=5.0), P_REF)}, steps=40)).arms
+    told = summarize(compare(arm))
+    assert told["fates"]["cycle"] == 1
+    assert sum(told["fates"].values()) == told["p_infinity"]["points"] + 1 == len(P_REF)
+    assert "p_∞ is not compared for 1 question: 1 whose predicted path comes to no rest." in told["verdict"]
 
 
 def test_names_of_users_are_escaped(tmp_path):

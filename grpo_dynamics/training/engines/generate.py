@@ -70,6 +70,9 @@ class GenerateEngine:
             group_size: G ≥ 1.
             max_tokens: length at which a completion is cut off.
             seeds: one per prompt, in [0, 2**63).
+
+        Raises:
+            FloatingPointError: where the policy's weights have become such that it says nothing finite.
         """
         require_request(prompts, group_size, max_tokens, seeds)
         prompts = [list(prompt) for prompt in prompts]
@@ -175,6 +178,8 @@ def draw_tree(
     outputs = model._prefill(input_ids, generation_config, model_kwargs)
     for t in range(limit):
         logs = outputs.logits[:, -1].float().log_softmax(-1)
+        if bool(logs[:, 0].isnan().any()):  # one that is not finite makes all of its row NaN
+            raise FloatingPointError("the policy's log-probabilities are not numbers any more")
         apart = len(logs) == len(alive)  # no two completions share a row, and never will
         drawn = invert(logs, row, uniform[alive, t])
         tokens[alive, t], log_probs[alive, t] = drawn, logs[row, drawn]
