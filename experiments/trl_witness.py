@@ -18,10 +18,13 @@ Run it as ``python -m grpo_dynamics.experiments.trl_witness``, or ``python exper
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import importlib.util
 import sys
+import warnings
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,6 +159,15 @@ def success(model: Any, prefixes: list[list[int]], right: Any) -> Any:
     return chosen[:, 0].exp().numpy()
 
 
+@contextlib.contextmanager
+def without_deprecations() -> Generator[None]:
+    """Leave out what transformers tells the authors of TRL about its next version."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
+@without_deprecations()
 def with_trl(settings: Settings, arm: str, seed: int, work: Path) -> tuple[Task, list[int], list[Any]]:
     """Train with TRL; p is measured in a callback. Goes on from TRL's last whole checkpoint if there is one."""
     import torch

@@ -19,8 +19,11 @@ def run_training(config: str | None, out: Path, resume: bool, as_json: bool, uns
     folder = train_config(config, out, resume, unsafe_no_sandbox)
     from accelerate import PartialState  # pyright: ignore[reportMissingTypeStubs]
 
-    if PartialState().is_main_process:
+    state = PartialState()
+    if state.is_main_process:
         describe(folder, as_json)
+    state.wait_for_everyone()
+    state.destroy_process_group()  # its threads must end before the process does, which aborts otherwise
 
 
 def train_config(config: str, out: Path, resume: bool, unsafe_no_sandbox: bool = False) -> Path:
