@@ -42,6 +42,13 @@ def test_the_theory_never_imports_torch_by_name():
             assert not (words[:1] in (["import"], ["from"]) and words[1].split(".")[0] == "torch"), path
 
 
+def test_training_knows_nothing_of_the_theory_that_it_is_held_against():
+    files = [*(PACKAGE / "training").rglob("*.py")]
+    assert len(files) > 30
+    told = ("grpo_dynamics.theory", "grpo_dynamics.questions", "grpo_dynamics.prediction", "import grpo_dynamics as")
+    assert not [path for path in files for name in told if name in path.read_text(encoding="utf-8")]
+
+
 def test_every_public_name_is_there_and_documented():
     assert len(set(grpo_dynamics.__all__)) == len(grpo_dynamics.__all__)
     for name in grpo_dynamics.__all__:

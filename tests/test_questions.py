@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 import grpo_dynamics as gd
 from grpo_dynamics.cli import main
+from grpo_dynamics.intervals import wilson
 from grpo_dynamics.prediction import long_run
 from grpo_dynamics.question_files import Questions, read_questions
-from grpo_dynamics.questions import COLUMNS, OUTCOMES, predict_questions, summary, wilson
+from grpo_dynamics.questions import COLUMNS, OUTCOMES, predict_questions, summary
 
 DYNAMICS = {
     "grpo": gd.grpo(1.0, 0.5),

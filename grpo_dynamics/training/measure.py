@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from grpo_dynamics.intervals import wilson
 from grpo_dynamics.logodds import logit, sigmoid
 from grpo_dynamics.training.config import Measurement
 from grpo_dynamics.training.policies import Policy, right_completions, shared_log_probs
@@ -53,25 +54,16 @@ def exactly(value: float, method: str) -> Success:
     return Success(value, p, p, p, method)
 
 
-def wilson(successes: int, samples: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return Wilson's score interval of a probability: those p that the count does not reject.
+def sampled(successes: int, samples: int, confidence: float = 0.95) -> Success:
+    """Return p from a count of samples, with Wilson's interval.
 
-    Args:
-        successes: k.
-        samples: n ≥ 1.
-        confidence: in (0, 1).
-
-    >>> low, high = wilson(0, 64)
-    >>> print(low, round(high, 4))  # z²/(n + z²) with z = 1.96
-    0.0 0.0566
+    >>> found = sampled(0, 64)
+    >>> print(found.log_odds, found.low, round(found.high, 4))  # z²/(n + z²) with z = 1.96
+    -inf 0.0 0.0566
     """
-    from scipy.special import ndtri
-
-    z2 = float(ndtri(0.5 + 0.5 * confidence)) ** 2
-    middle = (successes + z2 / 2) / (samples + z2)
-    half = math.sqrt(z2 * (successes * (samples - successes) / samples + z2 / 4)) / (samples + z2)
-    low = 0.0 if successes == 0 else max(0.0, middle - half)
-    return low, 1.0 if successes == samples else min(1.0, middle + half)
+    p = successes / samples
+    low, high = wilson(p, samples, confidence)
+    return Success(float(logit(p)), p, float(low), float(high), "sampled", successes, samples)
 
 
 def right_answers(task: Task, questions: Sequence[Question], policy: Policy, answers: Answers) -> torch.Tensor:
@@ -185,9 +177,7 @@ class Measure:
         verdicts = self.task.verifier([self.questions[q] for q, _ in each], [text for _, text in each])
         success = {one: verdict.success for one, verdict in zip(each, verdicts, strict=True)}
         counts = [sum(success[one] for one in said[q * n : (q + 1) * n]) for q in range(len(self.questions))]
-        return [
-            Success(float(logit(k / n)), k / n, *wilson(k, n, self.options.confidence), "sampled", k, n) for k in counts
-        ]
+        return [sampled(k, n, self.options.confidence) for k in counts]
 
 
 def _log_odds_of_sum(log_p: Sequence[float]) -> float:

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 
 from grpo_dynamics.arrays import Array
+from grpo_dynamics.intervals import wilson
 from grpo_dynamics.logodds import sigmoid
-from grpo_dynamics.questions import wilson
 from grpo_dynamics.theory.batch import BatchStd
 from grpo_dynamics.theory.orbits.limit import LimitKind
 from grpo_dynamics.theory.regimes import Regime, regime

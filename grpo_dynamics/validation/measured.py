@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 
 from grpo_dynamics.arrays import Array
+from grpo_dynamics.intervals import wilson
 from grpo_dynamics.logodds import logit, sigmoid
-from grpo_dynamics.questions import wilson
 
 SUCCESS: dict[str, Any] = {
     "iteration": pl.Int64,

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from grpo_dynamics.training.arm import prepare
-from grpo_dynamics.training.measure import Measure, choose, wilson
+from grpo_dynamics.training.measure import Measure, choose, sampled
 from grpo_dynamics.training.tasks import make_task
 from tests.training.tiny import tiny_config, tiny_model
 
@@ -31,13 +31,14 @@ def measured(arm, method, **options):
 
 
 def test_enumeration_teacher_forcing_and_sampling_agree(arm):
-    exact, forced, sampled = (measured(arm, m, samples=4000) for m in ("enumerated", "teacher_forced", "sampled"))
-    for a, b, c in zip(exact, forced, sampled, strict=True):
+    exact, forced, drawn = (measured(arm, m, samples=4000) for m in ("enumerated", "teacher_forced", "sampled"))
+    for a, b, c in zip(exact, forced, drawn, strict=True):
         assert a.log_odds == pytest.approx(b.log_odds, abs=1e-4)
         assert a.low == a.p == a.high
         assert c.successes == round(c.p * 4000)
         # four questions, two sides: a bound that 99.9 % of samples keep
-        low, high = wilson(c.successes, 4000, 0.9999)
+        again = sampled(c.successes, 4000, 0.9999)
+        low, high = again.low, again.high
         assert low <= a.p <= high
 
 
@@ -95,4 +96,5 @@ def test_auto_takes_the_first_way_that_is_possible(arm):
 @pytest.mark.parametrize(("successes", "samples"), [(0, 10), (3, 10), (10, 10), (1, 64), (500, 1000)])
 def test_wilson_is_the_interval_of_scipy(successes, samples):
     expected = stats.binomtest(successes, samples).proportion_ci(0.9, method="wilson")
-    np.testing.assert_allclose(wilson(successes, samples, 0.9), (expected.low, expected.high), atol=1e-12)
+    found = sampled(successes, samples, 0.9)
+    np.testing.assert_allclose((found.low, found.high), (expected.low, expected.high), atol=1e-12)
