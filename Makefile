@@ -49,7 +49,7 @@ types: $(VENV)/.dev ## Pyright: strict on the package
 
 # One thread per worker: BLAS and torch would otherwise start one per core in each of them.
 pytest: $(VENV)/.dev ## Tests, notebooks, and the examples in docstrings and pages
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadgroup $(ARGS)
 
 # vLLM's CPU build pins other versions of half of what is used here, so it has an environment of its own.
 vllm: $(VLLM)/.ready ## Tests of the vLLM engine with its CPU build; skipped, and said why, where that cannot be had

@@ -1,4 +1,7 @@
-"""What the documentation computes when it is built: figures, tables, claims, proofs, the help of the commands."""
+"""What the documentation computes when it is built: figures, tables, claims, proofs, the help of the commands.
+
+As a script it writes the table of experiments/README.md anew: ``python docs/generate.py``.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from campaign import page as campaign_page
 
 from grpo_dynamics.claims import Claim, Group, claims, counts
 from grpo_dynamics.cli import main
@@ -41,6 +46,7 @@ def everything(docs: Path) -> None:
     write(docs / "_generated" / "theorems.md", "\n\n".join(theorem_section(proof) for proof in proofs.values()))
     write(docs / "_generated" / "trainers.md", "\n\n".join(preset_section(preset) for preset in PRESETS.values()))
     write(docs / "_generated" / "commands.md", "\n\n".join(help_of(name) for name in COMMANDS))
+    write(docs / "_generated" / "campaign.md", campaign_page.page(docs.parent / "experiments" / "results"))
     for run in ("cpu_arithmetic", "cpu_flow"):
         write(docs / "_generated" / f"{run}.md", run_tables(docs.parent / "experiments" / "results" / run))
 
@@ -337,14 +343,19 @@ def run_tables(results: Path) -> str:
         ]
         for arm in arms
     ]
-    shown = {"trajectories": "measured (dots) and predicted (lines)", "p_infinity": "where the questions end"}
+    shown = {
+        "trajectories": "measured (dots) and predicted (lines)",
+        "single_questions": "questions drawn at random, and the band in which 95 % of the predicted runs lie",
+        "p_infinity": "where the questions end",
+    }
     pictures = [
         f"`{arm['arm']}`: {words}.\n\n"
         f"```{{image}} ../../experiments/results/{results.name}/figures/{arm['arm']}_{picture}.png\n"
         f":alt: {words}, arm {arm['arm']}\n:class: picture\n```"
         for arm in arms
         for picture, words in shown.items()
-        if (arm["residual"]["points"] > 0) == (picture == "trajectories")
+        if (arm["residual"]["points"] > 0) == (picture != "p_infinity")
+        if (results / "figures" / f"{arm['arm']}_{picture}.png").is_file()
     ]
     return "\n\n".join([list_table(head, rows, "run"), *pictures])
 
@@ -365,3 +376,8 @@ def help_of(command: str) -> str:
             os.environ["COLUMNS"] = before
     text = "\n".join(line.rstrip() for line in printed.getvalue().strip("\n").splitlines())
     return f"## {command}\n\n```text\n{text}\n```"
+
+
+if __name__ == "__main__":
+    table = campaign_page.README
+    write_whole(table, campaign_page.readme(table.read_text(encoding="utf-8")).encode())

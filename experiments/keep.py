@@ -1,36 +1,95 @@
 """Keep the small part of a training run and of its report beside the experiments: python experiments/keep.py RUN_DIR
 
-Kept are the configs and manifests, p of every question after every iteration, the numbers of the report and two
-pictures of each arm; weights, checkpoints, completions and the report itself are left behind.
+Kept are the configs and manifests, the success of every question after every iteration, the numbers of the report, and
+pictures, in few colours: of the whole run, then of each arm, as far as there is room.
+Weights, checkpoints, completions and the report itself are left behind. Of the table of success only those columns are
+left out that follow from the log-odds where nothing was counted; the digest in the arm's manifest is that of the whole.
 """
 
+import io
 import json
 import shutil
 import sys
 from pathlib import Path
 
+import polars as pl
+
 RESULTS = Path(__file__).parent / "results"
 OF_THE_RUN = ("config.toml", "manifest.json", "validation/summary.json")
 OF_AN_ARM = ("manifest.json", "questions.parquet", "success.parquet")
-PICTURES = ("trajectories", "p_infinity")
+IF_THERE = ("validation/lengths.parquet",)
+PICTURES_OF_THE_RUN = ("overview", "lengths")
+PICTURES_OF_AN_ARM = ("single_questions", "p_infinity", "trajectories")
+COLOURS = 128
+SMALL, LARGE = 300_000, 3_000_000
+"""Bytes that a small form and a whole run may take: all results together stay below 20 MB."""
 
 
 def keep(run: Path, out: Path = RESULTS) -> Path:
-    """Copy what is kept of a finished and validated run into a folder of its name, in place of what was there."""
-    arms = json.loads((run / "manifest.json").read_bytes())["arms"]
-    files = [*OF_THE_RUN, *(f"{arm}/{name}" for arm in arms for name in OF_AN_ARM)]
-    pictures = [f"validation/figures/{arm}_{picture}.png" for arm in arms for picture in PICTURES]
-    missing = [name for name in (*files, *pictures) if not (run / name).exists()]
+    """Put what is kept of a finished and validated run into a folder of its name, in place of what was there."""
+    wanted = "the folder of a finished run after `validate`"
+    if not (run / "manifest.json").is_file():
+        raise SystemExit(f"error: run must be {wanted}, got {run} without manifest.json")
+    manifest = json.loads((run / "manifest.json").read_bytes())
+    if manifest["status"] != "finished":
+        raise SystemExit(f"error: run must be {wanted}, got {run}, which is {manifest['status']}")
+    files = [*OF_THE_RUN, *(f"{arm}/{name}" for arm in manifest["arms"] for name in OF_AN_ARM)]
+    missing = [name for name in files if not (run / name).exists()]
     if missing:
-        wanted = "the folder of a finished run after `validate`"
         raise SystemExit(f"error: run must be {wanted}, got {run} without {missing[0]}")
+    kept = {name: _small(run / name) for name in (*files, *IF_THERE) if (run / name).exists()}
+    room = (SMALL if manifest.get("smoke") else LARGE) - sum(map(len, kept.values()))
+    if room < 0:
+        raise SystemExit(
+            f"error: run must be small enough to keep, got {run}, whose tables are {-room} bytes too large"
+        )
+    for name in _pictures(run):
+        data = _few_colours(run / name)
+        if len(data) <= room:
+            kept[name] = data
+            room -= len(data)
     folder = out / run.name
     shutil.rmtree(folder, ignore_errors=True)
-    for name in (*files, *pictures):
+    for name, data in kept.items():
         target = folder / name.removeprefix("validation/")
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(run / name, target)
+        target.write_bytes(data)
     return folder
+
+
+def _pictures(run: Path) -> list[str]:
+    """Those that the report has, the most telling first: of all arms, then of those with the widest intervals."""
+    arms = json.loads((run / "validation/summary.json").read_bytes())["arms"]
+    widest = sorted(arms, key=lambda arm: -((arm.get("interval") or {}).get("width") or 0.0))
+    named = [f"{arm['arm']}_{picture}" for picture in PICTURES_OF_AN_ARM for arm in widest]
+    paths = [f"validation/figures/{name}.png" for name in (*PICTURES_OF_THE_RUN, *named)]
+    return [path for path in paths if (run / path).exists()]
+
+
+def _small(path: Path) -> bytes:
+    """The bytes of a file; of a table of success without what follows from the rest."""
+    if path.name != "success.parquet":
+        return path.read_bytes()
+    table = pl.read_parquet(path)
+    counted = table.filter(pl.col("method") == "sampled").height
+    follows = [] if counted else ["p", "low", "high", "successes", "samples"]
+    kinds = {"iteration": pl.Int32, "log_odds_optimum": pl.Float32, "gap": pl.Float32}
+    table = table.drop(follows, strict=False)
+    table = table.with_columns(pl.col(name).cast(kind) for name, kind in kinds.items() if name in table.columns)
+    buffer = io.BytesIO()
+    table.write_parquet(buffer, compression="zstd", compression_level=19)
+    return buffer.getvalue()
+
+
+def _few_colours(path: Path) -> bytes:
+    """A picture as a PNG of few colours: a third of the bytes, and the same to the eye."""
+    from PIL import Image  # Matplotlib brings it
+
+    with Image.open(path) as picture:
+        few = picture.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    few.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
 
 
 if __name__ == "__main__":

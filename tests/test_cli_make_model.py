@@ -31,6 +31,20 @@ def test_people_read_how_p_ref_spreads(tmp_path, printed, monkeypatch):
     assert "model and tokenizer, corpus.parquet, manifest.json" in text
 
 
+def test_a_time_limit_says_how_far_it_came_and_the_same_command_goes_on(tmp_path, answer, capsys):
+    """0.02 s are over before the first step: nothing is at the place but what the next command goes on from."""
+    arguments = ("make-model", "--task", "one_token_sums", "--out", str(tmp_path / "m"), *SMALL)
+    assert main([*arguments, "--time-limit", "0.0001"]) == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("stopped by the time limit: pre-training: step 0 of at most 2000")
+    assert err.endswith("the same command goes on from there\n")
+    assert err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == [".m.pretraining"]
+    assert answer(*arguments)["steps"] > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -44,6 +58,16 @@ def test_people_read_how_p_ref_spreads(tmp_path, printed, monkeypatch):
             "option of sums must be one of largest, questions, seed, got 'big'",
         ),
         (("--task", "sums", "--out", "m", "--hidden-size", "100"), "hidden_size must be a multiple of 32, got 100"),
+        (("--task", "sums", "--out", "m", "--head-size", "48"), "head_size must be a multiple of 32, got 48"),
+        (
+            ("--task", "sums", "--out", "m", "--precision", "fp8"),
+            "precision must be one of 'float32', 'bf16', got 'fp8'",
+        ),
+        (("--task", "sums", "--out", "m", "--device", "tpu9"), "device must be one that is here (cpu), got 'tpu9'"),
+        (
+            ("--task", "sums", "--out", "m", "--time-limit", "0"),
+            "time_limit must be a positive number of minutes, got 0.0",
+        ),
         (("--task", "sums", "--out", "file"), "out must be a folder, got 'file'"),
         (
             ("--task", "dataset", "--out", "m", "--option", "source=x.jsonl"),

@@ -115,6 +115,93 @@ def test_a_full_disk_is_one_line_and_resume_goes_on(folder, capsys, monkeypatch)
     assert main(["run", "--config", "mine.toml", "--resume"]) == 0
 
 
+def test_a_time_limit_is_one_line_exit_code_3_and_resume_goes_on(folder, capsys, answer):
+    assert main(["run", "--config", "mine.toml", "--time-limit", "1e-9"]) == 3
+    out, err = capsys.readouterr()
+    assert (out, err) == (
+        "",
+        "the time limit was reached in arm main, before its start; 0 of 2 iterations of the run are done: the same "
+        "command with --resume goes on\n",
+    )
+    assert json.loads((folder / "runs/mine/manifest.json").read_text())["status"] == "stopped"
+    found = answer("run", "--config", "mine.toml", "--time-limit", "60", "--resume")
+    assert found["arms"][0]["status"] == "finished"
+    for wrong in ("0", "-3", "nan", "soon"):
+        said = line(capsys, "--config", "mine.toml", f"--time-limit={wrong}")
+        assert "time_limit must be a positive number of minutes, got" in said
+
+
+SMOKE = """
+[smoke]
+iterations = 1
+questions = 2
+"""
+
+
+def test_a_smoke_run_is_another_run_in_another_folder(folder, capsys, answer):
+    text = (folder / "mine.toml").read_text()
+    assert "config must have a table [smoke] for --smoke" in line(capsys, "--config", "mine.toml", "--smoke")
+    (folder / "mine.toml").write_text(text.replace('device = "cpu"', 'device = "cuda"') + SMOKE)
+    if not torch.cuda.is_available():
+        said = line(capsys, "--config", "mine.toml")
+        assert "no GPU" in said
+        assert "--smoke, which runs a small form on a CPU" in said
+    found = answer("run", "--config", "mine.toml", "--smoke")
+    assert found["out"] == "runs/mine_smoke"
+    assert found["arms"][0]["iterations_done"] == 1
+    manifest = json.loads((folder / "runs/mine_smoke/manifest.json").read_text())
+    assert (manifest["name"], manifest["smoke"], manifest["hardware"]["device"]) == ("mine_smoke", True, "cpu")
+    assert (folder / "runs/mine_smoke/config.toml").read_text() == (folder / "mine.toml").read_text()
+    # a full run that is called like a smoke run is not taken for it
+    (folder / "mine_smoke.toml").write_text(text)
+    assert "where iterations is 1 and not 2" in line(capsys, "--config", "mine_smoke.toml", "--resume")
+    (folder / "mine.toml").write_text(text + SMOKE.replace("questions", "question"))
+    assert "the nearest is 'questions' (in the smoke form of the arm 'main')" in line(capsys, "--config", "mine.toml")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nSee documentation"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:116] . DefaultCPUAllocator: not enough memory: you tried"),
+        MemoryError(),
+    ],
+)
+def test_too_little_memory_is_one_line_and_resume_goes_on_with_less(folder, capsys, monkeypatch, error):
+    from grpo_dynamics.training import trainer
+
+    real, left = trainer.gradient_step, [1]
+
+    def full(*arguments):
+        left[0] -= 1
+        if left[0] < 0:
+            raise error
+        return real(*arguments)
+
+    monkeypatch.setattr(trainer, "gradient_step", full)
+    said = line(capsys, "--config", "mine.toml")
+    assert "memory must be enough for this run" in said
+    for lower in ("optimization.micro_batch_size", "questions", "rollouts", "model", "--resume goes on"):
+        assert lower in said
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    less = (folder / "mine.toml").read_text().replace("0.02 }", "0.02, micro_batch_size = 2 }")
+    (folder / "mine.toml").write_text(less)
+    assert main(["run", "--config", "mine.toml", "--resume"]) == 0
+
+
+def test_what_is_no_lack_of_memory_is_not_called_so(folder, monkeypatch):
+    from grpo_dynamics.training import trainer
+
+    def wrong(*_):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(trainer, "gradient_step", wrong)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        main(["run", "--config", "mine.toml"])
+
+
 def test_programs_run_without_a_sandbox_only_where_one_says_so(folder, capsys, monkeypatch):
     monkeypatch.setattr("grpo_dynamics.training.rewards.python_tests.sandbox_problem", lambda: "there is none")
     text = (folder / "mine.toml").read_text().replace("one_token_sums", "python_functions")

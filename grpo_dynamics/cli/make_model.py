@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,27 +14,49 @@ from grpo_dynamics import __version__
 from grpo_dynamics.cli.errors import bad_input, refuse, required
 from grpo_dynamics.cli.output import exactly, facts, print_json, progress, screen
 from grpo_dynamics.cli.paper import folder
+from grpo_dynamics.cli.run import STOPPED, is_out_of_memory
 
 
-def make(task: str | None, out: Path | None, options: Sequence[str], as_json: bool, **settings: int) -> None:
-    """Make the model, write it and print what it knows."""
+def make(
+    task: str | None,
+    out: Path | None,
+    options: Sequence[str],
+    as_json: bool,
+    *,
+    minutes: float | None = None,
+    **settings: Any,
+) -> int:
+    """Make the model, write it and print what it knows; return the exit code."""
     from grpo_dynamics.training.tasks import KINDS, make_task
 
     kind = required("task", f"one of {', '.join(KINDS)}", task)
     place = required("out", "a folder", out)
+    if minutes is not None and not 0 < minutes < math.inf:
+        refuse("time_limit", "a positive number of minutes", minutes)
     with bad_input():
         made = make_task(kind, **dict(map(task_option, options)))
+    from grpo_dynamics.training.deadline import Deadline, TimeLimit
     from grpo_dynamics.training.pretraining import make_model
 
+    deadline = Deadline(None if minutes is None else 60 * minutes)
     with folder(place), progress() as tell, bad_input():
-        make_model(made, place, tell=tell, **settings)
+        try:
+            make_model(made, place, deadline=deadline, tell=tell, **settings)
+        except TimeLimit as stopped:
+            print(f"stopped by the time limit: {stopped}; the same command goes on from there", file=sys.stderr)
+            return STOPPED
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            refuse("memory", "enough for this model; lower layers or hidden_size", str(error).strip().split("\n")[0])
     manifest = json.loads((place / "manifest.json").read_text(encoding="utf-8"))
     files = [str(file) for file in sorted(place.iterdir())]
     if as_json:
         print_json({"command": "make-model", "version": __version__, "out": str(place), "files": files} | manifest)
-        return
+        return 0
     show(made.name, manifest)
     print(f"\nIn {place}: model and tokenizer, corpus.parquet, manifest.json")
+    return 0
 
 
 def task_option(text: str) -> tuple[str, Any]:

@@ -91,7 +91,8 @@ def train_and_compare(out: Path) -> Report:
     from grpo_dynamics.validation.report import validate
     from grpo_dynamics.validation.run_directory import read_run
 
-    run = train_config(str(EXPERIMENTS / f"{TRAINING}.toml"), out, resume=True)
+    run, _ = train_config(str(EXPERIMENTS / f"{TRAINING}.toml"), out, resume=True)
+    assert run is not None  # there is no time limit
     with folder(out), progress() as tell:
         return validate(read_run(run), run / "validation", tell)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,24 +12,54 @@ from grpo_dynamics import __version__
 from grpo_dynamics.cli.errors import BadInput, bad_input, missing, refuse
 from grpo_dynamics.cli.output import print_json, progress, screen, table
 
+STOPPED = 3
+"""The exit code of a run that its time limit ended."""
 
-def run_training(config: str | None, out: Path, resume: bool, as_json: bool, unsafe_no_sandbox: bool = False) -> None:
-    """Train what a config says, or go on with it, and print where everything is."""
+TOO_LITTLE_MEMORY = (
+    "memory must be enough for this run, got ({said}): lower optimization.micro_batch_size or rollouts.batch_size "
+    "(the same result), or questions, groups or the model (another run); with the result the same, --resume goes on"
+)
+
+
+def run_training(
+    config: str | None,
+    out: Path,
+    resume: bool,
+    as_json: bool,
+    unsafe_no_sandbox: bool = False,
+    minutes: float | None = None,
+    smoke: bool = False,
+) -> int:
+    """Train what a config says, or go on with it, and print where everything is; return the exit code."""
     if not config:
         missing("config", "a TOML file")
-    folder = train_config(config, out, resume, unsafe_no_sandbox)
+    if minutes is not None and not 0 < minutes < math.inf:
+        refuse("time_limit", "a positive number of minutes", minutes)
+    limit = None if minutes is None else 60 * minutes
+    folder, stopped = train_config(config, out, resume, unsafe_no_sandbox, limit, smoke)
     from accelerate import PartialState  # pyright: ignore[reportMissingTypeStubs]
 
     state = PartialState()
-    if state.is_main_process:
+    if state.is_main_process and folder is not None:
         describe(folder, as_json)
+    elif state.is_main_process:
+        print(stopped, file=sys.stderr)
     state.wait_for_everyone()
     state.destroy_process_group()  # its threads must end before the process does, which aborts otherwise
+    return 0 if folder is not None else STOPPED
 
 
-def train_config(config: str, out: Path, resume: bool, unsafe_no_sandbox: bool = False) -> Path:
-    """Train what a config says, or go on with it, and return the folder of the run."""
+def train_config(
+    config: str,
+    out: Path,
+    resume: bool,
+    unsafe_no_sandbox: bool = False,
+    time_limit: float | None = None,
+    smoke: bool = False,
+) -> tuple[Path | None, str]:
+    """Train what a config says, or go on with it; return the folder of the run, or None and where its time was over."""
     try:
+        from grpo_dynamics.training.deadline import TimeLimit
         from grpo_dynamics.training.runs import run
     except ModuleNotFoundError as error:
         refuse("installation", f"one by pip install 'grpo-dynamics[train]' (there is no {error.name})", "none")
@@ -38,17 +69,31 @@ def train_config(config: str, out: Path, resume: bool, unsafe_no_sandbox: bool =
         logging.disable_progress_bar()
     with progress() as tell, bad_input():
         try:
-            return run(config, out, resume, tell, unsafe_no_sandbox)
+            return run(config, out, resume, tell, unsafe_no_sandbox, time_limit=time_limit, smoke=smoke), ""
+        except TimeLimit as stopped:
+            return None, str(stopped)
         except OSError as error:
             if error.errno is None:  # not the system's refusal, but that of a library that reads models or data
                 raise BadInput(str(error)) from None
             refuse("out", f"a place that can be written ({error.strerror}); --resume then goes on", str(out))
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise BadInput(TOO_LITTLE_MEMORY.format(said=str(error).strip().partition("\n")[0][:200])) from None
             if not any(known in str(error) for known in ("weights did not reach", "the sandbox did not start")):
                 raise
             raise BadInput(str(error)) from None
         except FloatingPointError as error:
             refuse("learning_rate", "so small that the policy stays finite", str(error))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether this is how Python, PyTorch on a CPU, or PyTorch on a GPU says that the memory is full.
+
+    >>> is_out_of_memory(RuntimeError("CUDA error: out of memory")), is_out_of_memory(RuntimeError("shapes differ"))
+    (True, False)
+    """
+    signs = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in signs)
 
 
 def describe(folder: Path, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from grpo_dynamics.cli import options
-from grpo_dynamics.cli.errors import path
+from grpo_dynamics.cli.errors import number, path
 
 
 def make_model_command(
@@ -23,13 +23,32 @@ def make_model_command(
         typer.Option("--option", metavar="KEY=VALUE", help="An option of the task, such as largest=19; repeatable."),
     ] = None,
     hidden_size: Annotated[
-        int, typer.Option("--hidden-size", metavar="N", help="Width of the model, a multiple of 32.")
+        int, typer.Option("--hidden-size", metavar="N", help="Width of the model, a multiple of the heads'.")
     ] = 128,
     layers: Annotated[int, typer.Option("--layers", metavar="N", help="Layers of the model.")] = 3,
+    head_size: Annotated[
+        int, typer.Option("--head-size", metavar="N", help="Width of an attention head, a multiple of 32.")
+    ] = 32,
     steps: Annotated[int, typer.Option("--steps", metavar="N", help="Most steps of the pre-training.")] = 600,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the corpus and of the weights.")] = 0,
+    device: Annotated[
+        str, typer.Option("--device", metavar="NAME", help="cpu, or a GPU: cuda, cuda:1. The model is the same kind.")
+    ] = "cpu",
+    precision: Annotated[
+        str,
+        typer.Option("--precision", metavar="NAME", help="float32, or bf16: the layers in bfloat16, quick on a GPU."),
+    ] = "float32",
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            "--time-limit",
+            metavar="MINUTES",
+            help="Stop after so long, with exit code 3: the same command goes on. Default: no limit.",
+            parser=number("time_limit", "a positive number of minutes"),
+        ),
+    ] = None,
     as_json: options.Json = False,
-) -> None:
+) -> int:
     """Make a small language model that knows a task in part.
 
     A Llama with a tokenizer of characters reads a noisy corpus of the task:
@@ -45,10 +64,25 @@ def make_model_command(
       grpo-dynamics make-model --task sums --option largest=19 --out model
       grpo-dynamics make-model --task one_token_sums --hidden-size 256
         --layers 6 --out models/large
+      grpo-dynamics make-model --task sums --out models/100M --device cuda
+        --hidden-size 1024 --layers 10 --head-size 64 --precision bf16
     """
     from grpo_dynamics.cli.make_model import make
 
-    make(task, out, option or [], as_json, hidden_size=hidden_size, layers=layers, steps=steps, seed=seed)
+    return make(
+        task,
+        out,
+        option or [],
+        as_json,
+        minutes=time_limit,
+        hidden_size=hidden_size,
+        layers=layers,
+        head_size=head_size,
+        steps=steps,
+        seed=seed,
+        device=device,
+        precision=precision,
+    )
 
 
 def run_command(
@@ -65,6 +99,18 @@ def run_command(
             "--resume", help="Go on where a killed run stopped, with identical results; start if there is none."
         ),
     ] = False,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            "--time-limit",
+            metavar="MINUTES",
+            help="Stop after so long, whole, with exit code 3: --resume goes on. Default: no limit.",
+            parser=number("time_limit", "a positive number of minutes"),
+        ),
+    ] = None,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Train the small form in the config's table [smoke], on a CPU.")
+    ] = False,
     unsafe_no_sandbox: Annotated[
         bool,
         typer.Option(
@@ -72,7 +118,7 @@ def run_command(
         ),
     ] = False,
     as_json: options.Json = False,
-) -> None:
+) -> int:
     """Train a language model with GRPO and measure p of every question.
 
     A config says which task, model and update rule, and for how long; each of
@@ -85,10 +131,11 @@ def run_command(
     Examples:
       grpo-dynamics run --config experiments/cpu_arithmetic.toml
       grpo-dynamics run --config my_run.toml --out runs --resume
+      grpo-dynamics run --config my_run.toml --time-limit 9 --resume
     """
     from grpo_dynamics.cli.run import run_training
 
-    run_training(config, out, resume, as_json, unsafe_no_sandbox)
+    return run_training(config, out, resume, as_json, unsafe_no_sandbox, time_limit, smoke)
 
 
 def validate_command(

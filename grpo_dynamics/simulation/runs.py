@@ -74,12 +74,14 @@ class Run:
         config: everything that decides the result, as plain values.
         parts: the work, in order.
         out: the folder; made if it is not there.
+        device: on which it is computed, where that is not just the machine's processor.
     """
 
     name: str
     config: Mapping[str, Any]
     parts: Sequence[Part]
     out: Path
+    device: str | None = None
 
     @property
     def table(self) -> Path:
@@ -155,7 +157,7 @@ def _compute(run: Run, tell: Told) -> tuple[pl.DataFrame, dict[str, Any]]:
         "name": run.name,
         **run.identity(),
         "commit": commit(),
-        "hardware": hardware(),
+        "hardware": hardware() | ({"device": run.device} if run.device else {}),
         "seconds": round(time.perf_counter() - started, 3),
         "parts": len(run.parts),
         "parts_from_checkpoint": resumed_after,

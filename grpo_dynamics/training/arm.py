@@ -16,11 +16,15 @@ from accelerate.utils import DistributedType, gather_object  # pyright: ignore[r
 from torch import Tensor
 
 from grpo_dynamics.training.config import RunConfig
+from grpo_dynamics.training.device.attention import without_masks
+from grpo_dynamics.training.device.compiled import Forward, calling, compiled_forward
+from grpo_dynamics.training.likelihoods import core_model
 from grpo_dynamics.training.measure import Measure, choose
 from grpo_dynamics.training.policies import Policy, load_policy
 from grpo_dynamics.training.rollouts import Engine, engine
 from grpo_dynamics.training.steps import sharding
 from grpo_dynamics.training.steps.ascent import Ascent
+from grpo_dynamics.training.steps.expectation import count_answers
 from grpo_dynamics.training.tasks import Task, make_task
 from grpo_dynamics.update_rule import Training
 
@@ -36,11 +40,23 @@ def accelerate(config: RunConfig) -> Accelerator:
     """
     device = config.model.device
     if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f'model.device must be one that is there, got {device!r} and no GPU; take "cpu"')
+        raise ValueError(
+            f'model.device must be one that is there, got {device!r} and no GPU; take "cpu", or --smoke, which runs a '
+            "small form on a CPU where the config has a table [smoke]"
+        )
     accelerator = Accelerator(cpu=device == "cpu")
     if device is not None and accelerator.device.type != device:
         raise ValueError(f"model.device must be that of the processes, {accelerator.device.type!r}, got {device!r}")
     return accelerator
+
+
+def agreed(accelerator: Accelerator, seen: bool) -> bool:
+    """Return what the main process has seen, in all processes."""
+    if accelerator.num_processes == 1:
+        return seen
+    said = torch.tensor([float(seen and accelerator.is_main_process)], device=accelerator.device)
+    total: Any = accelerator.reduce(said, reduction="sum")
+    return bool(total[0] > 0)
 
 
 def choose_task(config: RunConfig) -> Task:
@@ -85,6 +101,7 @@ class Arm:
         own: numbers of this process's questions: every n-th of them, for n processes.
         measure: finds p of each of its own.
         values: of the critic, one for each question.
+        compiled: the model's forward pass, where the config asks for it to be compiled.
     """
 
     config: RunConfig
@@ -100,6 +117,7 @@ class Arm:
     own: list[int]
     measure: Measure
     values: Tensor
+    compiled: Forward | None = None
 
     @property
     def is_main(self) -> bool:
@@ -124,10 +142,15 @@ class Arm:
         with torch.no_grad(), self.ascent.at(self.reference):
             yield self.model
 
-    def forward(self) -> Any:
-        """Return the context of a forward pass: bfloat16 where the config asks."""
+    @contextlib.contextmanager
+    def forward(self) -> Generator[None]:
+        """Be in a forward pass of training: bfloat16 and compiled where the config asks."""
         lower = self.config.optimization.precision == "bf16"
-        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=lower)
+        with (
+            torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=lower),
+            calling(self.model, self.compiled),
+        ):
+            yield
 
 
 def prepare(
@@ -166,6 +189,10 @@ def prepare(
             chat=options.chat,
         )
     policy.check(task.texts())
+    if options.attention == "causal" and config.rollouts.engine == "continuous":
+        raise ValueError('model.attention must be "sdpa" with the engine "continuous", got "causal"')
+    if options.attention == "causal":
+        without_masks(core_model(policy.model))
     rank, processes = accelerator.process_index, accelerator.num_processes
     own = list(range(rank, len(task.questions), processes))
     _require_shares(config, training, len(task.questions), processes)
@@ -175,7 +202,7 @@ def prepare(
     method = choose(config.measurement, task, policy)
     if training.aggregation == "constant" and training.max_tokens is None:
         training = dataclasses.replace(training, max_tokens=float(task.max_completion_tokens))
-    _require_statistics(config, method)
+    _require_statistics(config, method, count_answers(policy.vocabulary, task.max_completion_tokens))
     draws = engine(policy, config.rollouts)
     seeds = functools.partial(_probe_seeds, config.seed, own)
     return Arm(
@@ -190,8 +217,18 @@ def prepare(
         engine=draws,
         prompts=policy.encode([question.prompt for question in task.questions]),
         own=own,
-        measure=Measure(method, config.measurement, task, [task.questions[i] for i in own], policy, draws, seeds),
+        measure=Measure(
+            method,
+            config.measurement,
+            task,
+            [task.questions[i] for i in own],
+            policy,
+            draws,
+            seeds,
+            enumerated=sums_over_answers(config),
+        ),
         values=torch.zeros(len(task.questions), dtype=torch.float64),
+        compiled=compiled_forward(policy.model) if options.compile else None,
     )
 
 
@@ -211,14 +248,19 @@ def _require_shares(config: RunConfig, training: Training, count: int, processes
         raise ValueError(f'processes must be 1 with advantage="critic", got {processes}')
 
 
-def _require_statistics(config: RunConfig, method: str) -> None:
+def sums_over_answers(config: RunConfig) -> bool:
+    """Return whether the update needs the probability of every possible answer, however p is measured."""
+    return config.training.update != "sampled" or config.argmin
+
+
+def _require_statistics(config: RunConfig, method: str, answers: int) -> None:
     """Refuse update rules that need more than this task can give."""
-    needs_all = config.training.update != "sampled" or config.argmin
-    if needs_all and method != "enumerated":
+    most = config.measurement.most_answers
+    if sums_over_answers(config) and answers > most:
         what = f'update="{config.training.update}"' + (" with inner_tolerance" if config.argmin else "")
         raise ValueError(
-            f'measurement.method must be "enumerated" for {what}, which sums over all answers, got "{method}": '
-            "take a task with shorter answers, raise most_answers, or sample"
+            f"measurement.most_answers must be at least the {answers} answers that are possible for {what}, which sums "
+            f"over all of them, got {most}: raise it, take a task with shorter answers, or sample"
         )
     if config.training.has_exact_statistics and config.training.update == "sampled" and method == "sampled":
         raise ValueError(

@@ -6,6 +6,7 @@ An arm is the run with some of its tables changed: a run of four β has four arm
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import os
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from grpo_dynamics.arrays import require
 from grpo_dynamics.config import build, read_toml
 from grpo_dynamics.training.policies import LoraOptions
 from grpo_dynamics.training.rollouts import RolloutOptions
+from grpo_dynamics.training.smoke import ENDING, smoke_tables
 from grpo_dynamics.update_rule import Training
 from grpo_dynamics.validation.thresholds import Thresholds
 
@@ -37,6 +39,10 @@ class ModelOptions:
             many as PyTorch takes.
         lora: train low-rank adapters instead of all weights.
         gradient_checkpointing: compute activations again in the backward pass, to save memory.
+        compile: compile the passes of training by torch.compile: the first of them takes a minute or more, the others
+            less time than before where the model is large.
+        attention: "causal" leaves out the masks of batches without padding, so that completions longer than a few
+            tokens meet the fastest kernels of a GPU; "sdpa": as transformers has it.
         sharded: spread weights, gradients and the optimiser over the processes (FSDP); so does `accelerate launch` with
             FSDP in its config. One process does not mind.
         chat: whether prompts go through the tokenizer's chat template.
@@ -50,6 +56,8 @@ class ModelOptions:
     threads: int | None = None
     lora: LoraOptions | None = None
     gradient_checkpointing: bool = False
+    compile: bool = False
+    attention: Literal["sdpa", "causal"] = "sdpa"
     sharded: bool = False
     chat: bool = False
     pad_token: str | None = None
@@ -66,6 +74,10 @@ class ModelOptions:
             raise ValueError(f"model.threads must be an integer >= 1, got {self.threads}")
 
 
+THE_RUNS_OWN = ("tell", "device", "deadline")
+"""Arguments of make_model that are not the model's options: the run passes them."""
+
+
 def model_options() -> type[Any]:
     """Return a dataclass with the options of :func:`~grpo_dynamics.training.pretraining.make_model` as its fields.
 
@@ -75,7 +87,7 @@ def model_options() -> type[Any]:
     from grpo_dynamics.training.pretraining import make_model
 
     hints, known = get_type_hints(make_model), inspect.signature(make_model).parameters.values()
-    options = [option for option in known if option.kind is option.KEYWORD_ONLY and option.name != "tell"]
+    options = [option for option in known if option.kind is option.KEYWORD_ONLY and option.name not in THE_RUNS_OWN]
     return dataclasses.make_dataclass("ModelOfTask", [(o.name, hints[o.name], o.default) for o in options])
 
 
@@ -140,6 +152,7 @@ class Measurement:
         samples: n.
         confidence: of the interval, in (0, 1).
         most_answers: so many possible answers are enumerated at most.
+        completions_every: iterations between two whose completions are written, a row for each sample. 0: none.
     """
 
     method: Literal["auto", "enumerated", "teacher_forced", "sampled"] = "auto"
@@ -147,9 +160,11 @@ class Measurement:
     samples: int = 64
     confidence: float = 0.95
     most_answers: int = 5000
+    completions_every: int = 1
 
     def __post_init__(self) -> None:
-        _require("measurement.every", self.every, "an integer >= 0", lambda x: x >= 0)
+        for name in ("every", "completions_every"):
+            _require(f"measurement.{name}", getattr(self, name), "an integer >= 0", lambda x: x >= 0)
         for name in ("samples", "most_answers"):
             _require(f"measurement.{name}", getattr(self, name), "an integer >= 1", lambda x: x >= 1)
         _require("measurement.confidence", self.confidence, "between 0 and 1", lambda x: (x > 0) & (x < 1))
@@ -240,41 +255,64 @@ class RunConfig:
                 raise ValueError(f"{name} must be one number, got {getattr(training, name)!r}: write an arm for each")
 
 
-def read_run_config(path: str | os.PathLike[str]) -> tuple[RunConfig, ...]:
+def read_run_config(path: str | os.PathLike[str], smoke: bool = False) -> tuple[RunConfig, ...]:
     """Return the arms of a config file, each with its tables laid over those of the run.
+
+    Args:
+        path: a TOML file.
+        smoke: whether its small form is meant, see :mod:`~grpo_dynamics.training.smoke`.
 
     Raises:
         ValueError: for a file that is missing or no TOML, a key that is not known, a value that is not allowed.
     """
     table = read_toml(path)
     table.setdefault("name", Path(path).stem)
-    return arms(table)
+    return arms(table, smoke)
 
 
-def arms(table: Mapping[str, Any]) -> tuple[RunConfig, ...]:
-    """Return the arms of a config.
+def arms(table: Mapping[str, Any], smoke: bool = False) -> tuple[RunConfig, ...]:
+    """Return the arms of a config, or those of its smoke form. Both are checked, whichever is wanted.
 
     >>> table = {"name": "two", "task": {"kind": "one_token_sums"}, "model": {"make": {}}, "iterations": 3,
     ...          "optimization": {"inner_tolerance": 1e-4}, "training": {"beta": 1.0},
-    ...          "arms": [{"name": "one"}, {"name": "five", "training": {"beta": 5.0}}]}
+    ...          "arms": [{"name": "one"}, {"name": "five", "training": {"beta": 5.0}}],
+    ...          "smoke": {"iterations": 1, "arms": ["five"]}}
     >>> [(arm.arm, arm.training.beta, arm.iterations) for arm in arms(table)]
     [('one', 1.0, 3), ('five', 5.0, 3)]
+    >>> [(arm.name, arm.arm, arm.iterations, arm.model.device) for arm in arms(table, smoke=True)]
+    [('two_smoke', 'five', 1, 'cpu')]
     """
-    shared = {key: value for key, value in table.items() if key != "arms"}
+    shared = {key: value for key, value in table.items() if key not in ("arms", "smoke")}
     if "arm" in shared:
         raise ValueError("key must be none of the names of arms; write [[arms]] tables with a name, got 'arm'")
     listed = table.get("arms", [{"name": MAIN}])
     if not isinstance(listed, list) or not listed or not all(isinstance(arm, dict) for arm in listed):
         raise ValueError(f"arms must be a list of tables, one [[arms]] for each, got {listed!r}")
-    found: list[RunConfig] = []
+    merged: dict[str, dict[str, Any]] = {}
     for own in listed:
         if not isinstance(own.get("name"), str):
             raise ValueError(f"name must be a key of every [[arms]], got {own!r}")
+        if own["name"] in merged:
+            raise ValueError(f"arms must have different names, got {', '.join(arm['name'] for arm in listed)}")
         changed = {key: value for key, value in own.items() if key != "name"}
-        found.append(resolve({**laid_over(shared, changed), "arm": own["name"]}))
-    names = [arm.arm for arm in found]
-    if len(set(names)) < len(names):
-        raise ValueError(f"arms must have different names, got {', '.join(names)}")
+        merged[own["name"]] = {**laid_over(shared, changed), "arm": own["name"]}
+    full = tuple(resolve(one) for one in merged.values())
+    small = _smoke_form(table["smoke"], merged) if "smoke" in table else None
+    if smoke and small is None:
+        raise ValueError("config must have a table [smoke] for --smoke, which says what of the run is small; got none")
+    return small if smoke and small is not None else full
+
+
+def _smoke_form(table: Any, merged: Mapping[str, dict[str, Any]]) -> tuple[RunConfig, ...]:
+    if not isinstance(table, Mapping):
+        raise ValueError(f"smoke must be a table, got {table!r}")
+    found: list[RunConfig] = []
+    for name, tables in smoke_tables(table, list(merged)).items():
+        one: dict[str, Any] = functools.reduce(laid_over, tables, merged[name])
+        try:
+            found.append(resolve(one | {"name": f"{one['name']}{ENDING}"}))
+        except ValueError as error:
+            raise ValueError(f"{error} (in the smoke form of the arm {name!r})") from None
     return tuple(found)
 
 

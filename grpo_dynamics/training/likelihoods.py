@@ -10,6 +10,7 @@ the tokens that count. Results are natural logarithms, float32 or wider, and gra
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Sequence
 from typing import Any, cast
@@ -40,7 +41,7 @@ def log_probs(model: nn.Module, prompts: Prompts, completions: Tensor, mask: Ten
     inputs = torch.cat((ids, completions), dim=1)
     if attention is not None:
         attention = torch.cat((attention, attention.new_ones(completions.shape)), dim=1)
-    logits = _logits(model, inputs, attention, keep=length + 1)[:, :-1]
+    logits = last_logits(model, inputs, attention, keep=length + 1)[:, :-1]
     return torch.where(mask, _chosen(logits, completions), 0.0)
 
 
@@ -60,12 +61,12 @@ def shared_log_probs(
     """
     device, length = _device(model), completions.shape[1]
     index = torch.as_tensor(prompt_of, dtype=torch.long, device=device)
-    if _core(model).training and _keeps_no_activations(_core(model)):
+    if core_model(model).training and _keeps_no_activations(core_model(model)):
         return log_probs(model, [prompts[i] for i in index.tolist()], completions, mask)
     completions, mask = completions.to(device), mask.to(device)
     ids, attention = left_padded(prompts, device)
     cache = DynamicCache() if length > 1 else None
-    first = _logits(model, ids, attention, keep=1, cache=cache).index_select(0, index)
+    first = last_logits(model, ids, attention, keep=1, cache=cache).index_select(0, index)
     if cache is None:
         return torch.where(mask, _chosen(first, completions), 0.0)
     if any(type(layer) is not DynamicLayer for layer in cache.layers):
@@ -75,7 +76,7 @@ def shared_log_probs(
     if attention is not None:
         after = attention.new_ones((len(index), length - 1))
         attention = torch.cat((attention.index_select(0, index), after), dim=1)
-    rest = _logits(model, completions[:, :-1], attention, keep=length - 1, cache=cache)
+    rest = last_logits(model, completions[:, :-1], attention, keep=length - 1, cache=cache)
     return torch.where(mask, _chosen(torch.cat((first, rest), dim=1), completions), 0.0)
 
 
@@ -90,7 +91,7 @@ def log_probs_of_groups(model: nn.Module, prompts: Prompts, completions: Tensor,
 def next_log_probs(model: nn.Module, prefixes: Prompts) -> Tensor:
     """Return the log-probabilities of every possible next token after B non-empty lists of token ids, shape (B, V)."""
     ids, attention = left_padded(prefixes, _device(model))
-    return _logits(model, ids, attention, keep=1)[:, -1].log_softmax(-1)
+    return last_logits(model, ids, attention, keep=1)[:, -1].log_softmax(-1)
 
 
 def left_padded(prompts: Prompts, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor | None]:
@@ -110,20 +111,41 @@ def left_padded(prompts: Prompts, device: torch.device | str = "cpu") -> tuple[T
     return ids, there.long()
 
 
-def _logits(
-    model: nn.Module, ids: Tensor, attention: Tensor | None, keep: int, cache: DynamicCache | None = None
+def last_logits(
+    model: nn.Module,
+    ids: Tensor,
+    attention: Tensor | None,
+    keep: int,
+    cache: DynamicCache | None = None,
+    positions: Tensor | None = None,
 ) -> Tensor:
-    """The logits at the last ``keep`` of the positions in ``ids``, float32 or wider; the cache is read and extended."""
+    """Return the logits at the last ``keep`` of the positions in ``ids``, float32 or wider, shape (B, keep, V).
+
+    Args:
+        model: a causal language model.
+        ids: token ids, (B, T).
+        attention: None; or which tokens are there, (B, T); or which token sees which, bool (B, 1, T, T).
+        keep: ≥ 1.
+        cache: is read and extended.
+        positions: of the tokens, (B, T), where ``attention`` does not say them.
+    """
     options: dict[str, Any] = {"use_cache": cache is not None}
     if cache is not None:
         options["past_key_values"] = cache
     if attention is not None:
-        positions = (attention.cumsum(dim=1) - 1).clamp(min=0)
-        options |= {"attention_mask": attention, "position_ids": positions[:, -ids.shape[1] :]}
-    if "logits_to_keep" in inspect.signature(_core(model).forward).parameters:
+        if positions is None:
+            positions = (attention.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        options |= {"attention_mask": attention, "position_ids": positions}
+    if _keeps_some(type(core_model(model))):
         options["logits_to_keep"] = keep
     logits = model(input_ids=ids, **options).logits[:, -keep:]
     return logits if logits.dtype == torch.float64 else logits.float()
+
+
+@functools.cache
+def _keeps_some(kind: type) -> bool:
+    """Whether models of a class can be told at which positions logits are wanted."""
+    return "logits_to_keep" in inspect.signature(kind.forward).parameters
 
 
 def _chosen(logits: Tensor, tokens: Tensor) -> Tensor:
@@ -141,7 +163,7 @@ def _keeps_no_activations(model: Any) -> bool:
     return bool(getattr(model, new if hasattr(type(model), new) else "is_gradient_checkpointing", False))
 
 
-def _core(model: nn.Module) -> Any:
-    """The model of transformers inside what wraps it for data parallelism or adapters."""
+def core_model(model: nn.Module) -> Any:
+    """Return the model of transformers inside what wraps it for data parallelism or adapters."""
     core: Any = getattr(model, "module", model)
     return core.get_base_model() if hasattr(core, "get_base_model") else core

@@ -14,7 +14,8 @@ from grpo_dynamics.logodds import logit, sigmoid
 from grpo_dynamics.training.config import Measurement
 from grpo_dynamics.training.policies import Policy, right_completions, shared_log_probs
 from grpo_dynamics.training.rollouts import Engine
-from grpo_dynamics.training.steps.expectation import Answers, answer_log_probs, count_answers, every_answer, log_odds
+from grpo_dynamics.training.steps.answer_tree import AnswerTree
+from grpo_dynamics.training.steps.expectation import Answers, count_answers, every_answer, log_odds
 from grpo_dynamics.training.tasks import Question, Task
 
 
@@ -105,6 +106,10 @@ def choose(options: Measurement, task: Task, policy: Policy) -> str:
     return options.method
 
 
+ENUMERATED_AT_ONCE = 1 << 20
+"""Answers whose probabilities are measured in one pass, without gradients."""
+
+
 class Measure:
     """Measures p of a process's own questions, always in the same way.
 
@@ -117,6 +122,7 @@ class Measure:
         engine: draws samples.
         seeds: of an iteration: one for each question.
         batch: completions in one pass of teacher forcing.
+        enumerated: whether all answers are listed, however p is measured: an inner loop sums over them.
     """
 
     def __init__(
@@ -129,15 +135,17 @@ class Measure:
         engine: Engine,
         seeds: Callable[[int], list[int]],
         batch: int = 1024,
+        enumerated: bool = False,
     ) -> None:
         self.method, self.options, self.task, self.questions = method, options, task, tuple(questions)
         self.policy, self.engine, self.seeds, self.batch = policy, engine, seeds, batch
         self.prompts = policy.encode([question.prompt for question in self.questions])
-        if method == "enumerated":
+        if method == "enumerated" or enumerated:
             size = task.max_completion_tokens
             self.answers = every_answer(policy.vocabulary, policy.eos_id, size, options.most_answers)
             self.right = right_answers(task, self.questions, policy, self.answers).to(policy.device)
-        elif method == "teacher_forced":
+            self.tree = AnswerTree.of(self.prompts, self.answers, policy.device)
+        if method == "teacher_forced":
             size = task.max_completion_tokens
             self.correct = [right_completions(policy, question, size) for question in self.questions]
 
@@ -145,7 +153,8 @@ class Measure:
         """Return p of each question under the model as it is now."""
         with torch.no_grad():
             if self.method == "enumerated":
-                state = log_odds(answer_log_probs(model, self.prompts, self.answers), self.right)
+                log_policy = torch.cat([part.log_probs(model) for part in self.tree.parts(ENUMERATED_AT_ONCE)])
+                state = log_odds(log_policy, self.right)
                 return [exactly(value, self.method) for value in state.tolist()]
             if self.method == "teacher_forced":
                 return [exactly(value, self.method) for value in self._teacher_forced(model)]
@@ -171,7 +180,8 @@ class Measure:
     def _sampled(self, iteration: int) -> list[Success]:
         n = self.options.samples
         samples = self.engine.sample(self.prompts, n, self.task.max_completion_tokens, self.seeds(iteration))
-        rows = [samples.ids(q, g) for q in range(len(self.questions)) for g in range(n)]
+        tokens, lengths = samples.completions.flatten(0, 1).tolist(), samples.lengths.flatten().tolist()
+        rows = [row[:length] for row, length in zip(tokens, lengths, strict=True)]  # two transfers from the device
         said = [(i // n, text) for i, text in enumerate(self.policy.decode(rows))]
         each = list(dict.fromkeys(said))  # equal answers to a question are judged once
         verdicts = self.task.verifier([self.questions[q] for q, _ in each], [text for _, text in each])

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,23 @@ from accelerate import Accelerator  # pyright: ignore[reportMissingTypeStubs]
 
 from grpo_dynamics.config import as_table
 from grpo_dynamics.plotting import write_whole
-from grpo_dynamics.provenance import BASE, commit, digest, hardware, json_bytes, parquet, versions
-from grpo_dynamics.training import checkpoints, records
-from grpo_dynamics.training.arm import Arm, accelerate, choose_task, prepare
+from grpo_dynamics.provenance import BASE, commit, digest, hardware, json_bytes, versions
+from grpo_dynamics.training import checkpoints
+from grpo_dynamics.training.arm import Arm, accelerate, agreed, choose_task, prepare
 from grpo_dynamics.training.config import RunConfig, read_run_config
+from grpo_dynamics.training.deadline import NEVER, Deadline, TimeLimit
 from grpo_dynamics.training.policies import Policy
-from grpo_dynamics.training.state import set_state, state_of
+from grpo_dynamics.training.run_folder import (
+    Keeper,
+    manifest_of,
+    require_parts,
+    require_place,
+    steps_done,
+    tidy,
+    where_it_stopped,
+    write_questions,
+)
+from grpo_dynamics.training.state import set_state
 from grpo_dynamics.training.tasks import Task
 from grpo_dynamics.training.trainer import Told, iterate
 
@@ -39,6 +51,9 @@ def run(
     resume: bool = False,
     tell: Told | None = None,
     unsafe_no_sandbox: bool = False,
+    *,
+    time_limit: float | None = None,
+    smoke: bool = False,
 ) -> Path:
     """Train every arm of a config file; return the folder of the run.
 
@@ -48,34 +63,49 @@ def run(
         resume: go on where a killed run stopped; start if there is none.
         tell: told before each iteration.
         unsafe_no_sandbox: run the programs of a task without a sandbox where there is none, as if [task] said so.
+        time_limit: seconds after which the run stops, to be gone on with by ``resume``; None: when it is finished.
+        smoke: train the small form of the config, see :mod:`~grpo_dynamics.training.smoke`.
 
     Raises:
         ValueError: for a config that is wrong, or a folder that holds another run, or this one without ``resume``.
         OSError: where the folder cannot be written.
+        TimeLimit: where the time limit ended it. What is on disk is whole, and ``resume`` goes on from there.
     """
-    arms = read_run_config(config)
+    started = time.perf_counter()
+    arms = read_run_config(config, smoke)
     if unsafe_no_sandbox:
         arms = tuple(dataclasses.replace(arm, task={**arm.task, "unsafe_no_sandbox": True}) for arm in arms)
     folder, accelerator = Path(out) / arms[0].name, accelerate(arms[0])
-    started = time.perf_counter()
+    deadline = Deadline(time_limit, functools.partial(agreed, accelerator))
     manifest = {
         "name": arms[0].name,
+        "smoke": smoke,
         "arms": [arm.arm for arm in arms],
         "config": {arm.arm: as_table(arm) for arm in arms},
         "seed": arms[0].seed,
         **_circumstances(accelerator),
     }
-    for arm in arms:
-        require_place(folder / arm.arm, arm, resume)
+    befores = [require_place(folder / arm.arm, arm, resume) for arm in arms]
+    earlier = (manifest_of(folder) or {}).get("seconds", 0.0) if any(befores) else 0.0
+
+    def note(status: str) -> None:
+        seconds = round(earlier + time.perf_counter() - started, 3)
+        if accelerator.is_main_process:
+            write_whole(folder / "manifest.json", json_bytes(manifest | {"status": status, "seconds": seconds}))
+
+    accelerator.wait_for_everyone()  # all have looked, before the first writes
     if accelerator.is_main_process:
         write_whole(folder / "config.toml", Path(config).read_bytes())
-        write_whole(folder / "manifest.json", json_bytes(manifest | {"status": "running"}))
+    note("running")
     for i, arm in enumerate(arms):
         told = _among(tell, i, [other.iterations for other in arms])
-        train(arm, folder / arm.arm, resume=resume, tell=told, accelerator=accelerator)
-    if accelerator.is_main_process:
-        seconds = round(time.perf_counter() - started, 3)
-        write_whole(folder / "manifest.json", json_bytes(manifest | {"status": "finished", "seconds": seconds}))
+        try:
+            train(arm, folder / arm.arm, resume=resume, tell=told, accelerator=accelerator, deadline=deadline)
+        except TimeLimit as stopped:
+            note("stopped")
+            said = where_it_stopped(stopped, arm, arms, folder, before=steps_done(befores))
+            raise TimeLimit(said, stopped.spent) from None
+    note("finished")
     return folder
 
 
@@ -88,6 +118,7 @@ def train(
     resume: bool = False,
     tell: Told | None = None,
     accelerator: Accelerator | None = None,
+    deadline: Deadline = NEVER,
 ) -> dict[str, Any]:
     """Train one arm; write its folder and return its manifest.
 
@@ -99,13 +130,15 @@ def train(
         resume: go on where a killed run stopped; start if there is none. A finished one is left as it is.
         tell: told before each iteration.
         accelerator: that of the run.
+        deadline: when the command's time is over.
 
     Raises:
         ValueError: for a config that cannot be trained, a folder with another run, or no checkpoint that is whole.
+        TimeLimit: where no time is left: what was written is whole, and ``resume`` goes on.
         OSError: where the folder cannot be written: what was written before is whole, and ``resume`` goes on.
     """
     with _threads(config.model.threads):
-        return _train(config, Path(folder), task, policy, resume, tell, accelerator or accelerate(config))
+        return _train(config, Path(folder), task, policy, resume, tell, accelerator or accelerate(config), deadline)
 
 
 @contextlib.contextmanager
@@ -127,15 +160,17 @@ def _train(
     resume: bool,
     tell: Told | None,
     accelerator: Accelerator,
+    deadline: Deadline,
 ) -> dict[str, Any]:
     before = require_place(folder, config, resume)
     accelerator.wait_for_everyone()  # all have looked, before the first writes
     if before is not None and before["status"] == "finished":
         if accelerator.is_main_process:
-            _tidy(folder)  # should it have been killed just before that
+            tidy(folder)  # should it have been killed just before that
         return before
+    deadline.require("before its start")
     started, task = time.perf_counter(), task or choose_task(config)
-    path = "" if policy else model_path(config, task, folder.parent, accelerator)
+    path = "" if policy else model_path(config, task, folder.parent, accelerator, deadline)
     arm = prepare(config, path, task=task, policy=policy, accelerator=accelerator)
     manifest: dict[str, Any] = {
         "name": config.name,
@@ -156,110 +191,57 @@ def _train(
         "sharded": arm.ascent.is_sharded,
         **_circumstances(accelerator),
         "resumed": before["resumed"] + 1 if before else 0,
-        "notes": list(before["notes"]) if before else [],
+        "notes": _notes(before, accelerator),
         "seconds": before["seconds"] if before else 0.0,
     }
     with arm.engine:
         done, parts = _restore(arm, folder, manifest["notes"]) if before else (-1, {})
         if arm.is_main:
-            _write_questions(folder, task)
-        keeper = _Keeper(arm, folder, manifest, parts, done, started)
+            write_questions(folder, task)
+        keeper = Keeper(arm, folder, manifest, parts, done, started)
         keeper.write_manifest()
-        iterate(arm, done, keeper.keep, tell or (lambda done, total, what: None))
+        try:
+            iterate(arm, done, keeper.keep, tell or (lambda done, total, what: None), deadline)
+        except TimeLimit as stopped:
+            keeper.stop(within=stopped.spent is not None)
+            raise
         keeper.finish()
     return manifest
 
 
-class _Keeper:
-    """Takes the rows of each iteration, and writes them with a checkpoint every few iterations."""
-
-    def __init__(
-        self, arm: Arm, folder: Path, manifest: dict[str, Any], parts: dict[str, Any], done: int, started: float
-    ) -> None:
-        self.arm, self.folder, self.manifest, self.parts = arm, folder, manifest, parts
-        self.done, self.waiting, self.started, self.before = done, records.no_rows(), started, manifest["seconds"]
-        self.order = {question.id: i for i, question in enumerate(arm.task.questions)}
-
-    def keep(self, iteration: int, rows: records.Rows) -> None:
-        for name in ("success", "completions"):
-            found = self.arm.gathered(rows[name])
-            self.waiting[name] += records.ordered(found, self.order)
-        for name in ("steps", "timings"):  # the same in all processes, but for the seconds
-            self.waiting[name] += rows[name]
-        last = iteration == self.arm.config.iterations
-        if iteration > 0 and iteration % self.arm.config.checkpoint_every and not last:
-            return
-        state = state_of(self.arm)
-        if self.arm.is_main:
-            self.parts[checkpoints.name_of(iteration)] = records.save_part(self.folder, iteration, self.waiting)
-            about = {"iteration": iteration, "parts": self.parts}
-            checkpoints.save(self.folder / "checkpoints", iteration, {**state, "state.json": json_bytes(about)})
-            checkpoints.keep_last(self.folder / "checkpoints")
-        self.waiting, self.done = records.no_rows(), iteration
-        self.write_manifest()
-
-    def write_manifest(self) -> None:
-        self.manifest["iterations_done"] = self.done
-        self.manifest["seconds"] = round(self.before + time.perf_counter() - self.started, 3)
-        if self.arm.is_main:
-            write_whole(self.folder / "manifest.json", json_bytes(self.manifest))
-
-    def finish(self) -> None:
-        """Join the parts into tables; they go only when the tables and the manifest that names them are there."""
-        if self.arm.is_main:
-            self.manifest["tables"] = records.write_tables(self.folder)
-            steps, success = records.joined(self.folder, "steps"), records.joined(self.folder, "success")
-            records.write_tensorboard(self.folder, steps, success)
-            self.manifest["status"] = "finished"
-            self.write_manifest()
-            _tidy(self.folder)
-        self.arm.accelerator.wait_for_everyone()
+def _notes(before: dict[str, Any] | None, accelerator: Accelerator) -> list[str]:
+    """The notes of an arm so far, and one if it goes on where numbers are rounded in another way."""
+    if before is None:
+        return []
+    was, now = before["hardware"]["device"], _device_name(accelerator)
+    moved = [f"iterations up to {before['iterations_done']} were computed on {was}, later ones on {now}"]
+    return [*before["notes"], *(moved if was != now else [])]
 
 
-def _tidy(folder: Path) -> None:
-    """Remove what a finished arm no longer needs: its parts, and all checkpoints but the last."""
-    checkpoints.keep_last(folder / "checkpoints", 1)
-    checkpoints.remove_all(folder / "parts")
-
-
-def require_place(folder: Path, config: RunConfig, resume: bool) -> dict[str, Any] | None:
-    """Return the manifest of what an arm's folder holds, None where there is nothing.
-
-    Raises:
-        ValueError: where that is another run, or the same one and it is not to be resumed.
-    """
-    place = folder / "manifest.json"
-    try:
-        before: dict[str, Any] = json.loads(place.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise ValueError(f"out must be a folder whose manifest.json is JSON, got {str(place)!r} ({error})") from None
-    own, theirs = _flat(json.loads(json_bytes(as_table(config)))), _flat(before.get("config", {}))
-    for key in sorted(own.keys() | theirs.keys()):
-        if own.get(key) != theirs.get(key):
-            raise ValueError(
-                f"out must be a folder without another run, got {str(folder)!r}, where {key} is {theirs.get(key)!r} "
-                f"and not {own.get(key)!r}"
-            )
-    if not resume:
-        raise ValueError(
-            f"out must be a folder without this run, got {str(folder)!r}, which is {before['status']}: add --resume, "
-            "or remove it"
-        )
-    return before
-
-
-def model_path(config: RunConfig, task: Task, folder: Path, accelerator: Accelerator) -> str:
+def model_path(
+    config: RunConfig, task: Task, folder: Path, accelerator: Accelerator, deadline: Deadline = NEVER
+) -> str:
     """Return the model's path or hub id, having made it if the config says so: once for all arms that share it."""
     if config.model.path is not None:
         return config.model.path
     options = dict(config.model.make)
     name = digest(json_bytes([options, dict(config.task), config.questions, config.seed]))[:8]
-    with accelerator.main_process_first():
-        from grpo_dynamics.training.pretraining import make_model
+    from grpo_dynamics.training.pretraining import make_model
 
-        return str(make_model(task, folder / "models" / name, **options))
+    place, device, own = folder / "models" / name, str(accelerator.device), deadline.alone()
+
+    def made() -> str:
+        return str(make_model(task, place, device=device, deadline=own, **options))
+
+    path, stopped = "", None
+    if accelerator.is_main_process:  # the others wait below
+        try:
+            path = made()
+        except TimeLimit as error:
+            stopped = error
+    if agreed(accelerator, stopped is not None):
+        raise stopped or TimeLimit("in its pre-training")
+    return path or made()
 
 
 def _restore(arm: Arm, folder: Path, notes: list[str]) -> tuple[int, dict[str, Any]]:
@@ -279,32 +261,20 @@ def _restore(arm: Arm, folder: Path, notes: list[str]) -> tuple[int, dict[str, A
     if arm.is_main:
         checkpoints.remove_after(root, done)
         checkpoints.remove_after(folder / "parts", done)
-        _require_parts(folder, parts)
+        require_parts(folder, parts)
     arm.accelerator.wait_for_everyone()
     return done, parts
 
 
-def _require_parts(folder: Path, parts: Mapping[str, Mapping[str, str]]) -> None:
-    """Refuse to go on where rows that were written are no longer what they were."""
-    for name, digests in parts.items():
-        found = checkpoints.load(folder / "parts" / name)
-        if {key: digest(data) for key, data in found.items()} != dict(digests):
-            raise ValueError(f"{folder / 'parts' / name} must be what was written, but it has changed: start anew")
-
-
-def _write_questions(folder: Path, task: Task) -> None:
-    import polars as pl
-
-    rows = [(question.id, question.prompt, question.answer) for question in task.questions]
-    schema: dict[str, Any] = dict.fromkeys(("question_id", "prompt", "answer"), pl.String)
-    write_whole(folder / "questions.parquet", parquet(pl.DataFrame(rows, schema=schema, orient="row")))
-
-
 def _circumstances(accelerator: Accelerator) -> dict[str, Any]:
     """What a run was made with and on; with a name for the device that computed."""
+    device = {"device": _device_name(accelerator)}
+    return {"versions": versions(PACKAGES), "commit": commit(), "hardware": hardware() | device}
+
+
+def _device_name(accelerator: Accelerator) -> str:
     device = accelerator.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-    return {"versions": versions(PACKAGES), "commit": commit(), "hardware": hardware() | {"device": name}}
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
 def _model_of(path: str) -> dict[str, Any]:
@@ -318,10 +288,3 @@ def _among(tell: Told | None, arm: int, iterations: list[int]) -> Told | None:
         return None
     before, total = sum(iterations[:arm]), sum(iterations)
     return lambda done, _, what: tell(before + done, total, what)
-
-
-def _flat(value: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        flat |= _flat(item, f"{before}{key}.") if isinstance(item, Mapping) else {f"{before}{key}": item}
-    return flat

@@ -12,6 +12,7 @@ by the success rate p̂ of their group, moves the weights, and measures p_n of e
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,8 +21,10 @@ import numpy as np
 import torch
 
 from grpo_dynamics.training.arm import GROUPS, Arm
+from grpo_dynamics.training.deadline import NEVER, Deadline, TimeLimit
 from grpo_dynamics.training.records import Rows, no_rows
 from grpo_dynamics.training.steps import expectation, inner_loop
+from grpo_dynamics.training.steps.answer_tree import AnswerTree
 from grpo_dynamics.training.steps.batches import Batch, expected_batch
 from grpo_dynamics.training.steps.drawing import Drawn, batch_of, draw
 from grpo_dynamics.training.steps.gradient_step import gradient_step, require_log_old
@@ -30,46 +33,68 @@ Told = Callable[[int, int, str], None]
 """Called before each iteration as (done, total, what is next), and once more at the end."""
 
 
-def iterate(arm: Arm, done: int, keep: Callable[[int, Rows], None], tell: Told) -> None:
+def iterate(arm: Arm, done: int, keep: Callable[[int, Rows], None], tell: Told, deadline: Deadline = NEVER) -> None:
     """Train from iteration ``done`` to the last.
+
+    An iteration begins only where there is time for one as long as the longest so far. What a limit breaks off
+    nevertheless, as the first iteration of all may be, is done again from the last checkpoint.
 
     Args:
         arm: what is trained.
         done: iterations that are done; −1 at first, 0 once π_ref is measured.
         keep: is given each iteration and its rows, of this process's questions; 0 is the policy before training.
         tell: told before each iteration.
+        deadline: when the command's time is over.
+
+    Raises:
+        TimeLimit: between two iterations; or within one, with the seconds that were spent on it.
     """
-    total = arm.config.iterations
+    total, longest = arm.config.iterations, 0.0
     if done < 0:
         keep(0, measured(arm, 0, no_rows()))
     for n in range(max(done, 0) + 1, total + 1):
+        deadline.require(f"before iteration {n} of {total}", needed=longest)
         tell(n - 1, total, f"{arm.config.arm}: iteration {n}")
-        rows = no_rows()
         start = time.perf_counter()
-        drawn = [draw(arm, n, i, asked) for i, asked in enumerate(steps_of(arm, n), start=1)]  # now π is π_old
-        sampled = time.perf_counter()
-        seen = maximise(arm, n, drawn, rows) if arm.config.argmin else step_on(arm, n, drawn, rows)
-        trained = time.perf_counter()
-        for answers in drawn:
-            rows["completions"] += answers.rows(arm.task.questions)
-        if is_measured(arm, n):
-            rows = measured(arm, n, rows, seen)
-        tokens = sum(answers.tokens for answers in drawn)
-        seconds = [sampled - start, trained - sampled, time.perf_counter() - trained]
-        names = ("sample_seconds", "train_seconds", "measure_seconds")
-        rows["timings"].append({"iteration": n, "completion_tokens": tokens, **dict(zip(names, seconds, strict=True))})
+        try:
+            rows = iteration(arm, n, deadline)
+        except TimeLimit:
+            raise TimeLimit(f"within iteration {n} of {total}", spent=time.perf_counter() - start) from None
         refresh(arm, n)
         keep(n, rows)
+        longest = max(longest, time.perf_counter() - start)
     tell(total, total, f"{arm.config.arm}: done")
 
 
-def maximise(arm: Arm, n: int, drawn: list[Drawn], rows: Rows) -> list[dict[str, float]]:
+def iteration(arm: Arm, n: int, deadline: Deadline) -> Rows:
+    """Do iteration n: draw, move the weights, measure. Return its rows."""
+    rows, start = no_rows(), time.perf_counter()
+    drawn: list[Drawn] = []  # now π is π_old
+    for i, asked in enumerate(steps_of(arm, n), start=1):
+        deadline.require("drawing")
+        drawn.append(draw(arm, n, i, asked))
+    sampled = time.perf_counter()
+    seen = maximise(arm, n, drawn, rows, deadline) if arm.config.argmin else step_on(arm, n, drawn, rows, deadline)
+    trained = time.perf_counter()
+    every = arm.config.measurement.completions_every
+    for answers in drawn if every and n % every == 0 else ():
+        rows["completions"] += answers.rows(arm.task.questions)
+    if is_measured(arm, n):
+        rows = measured(arm, n, rows, seen)
+    tokens = sum(answers.tokens for answers in drawn)
+    seconds = [sampled - start, trained - sampled, time.perf_counter() - trained]
+    names = ("sample_seconds", "train_seconds", "measure_seconds")
+    rows["timings"].append({"iteration": n, "completion_tokens": tokens, **dict(zip(names, seconds, strict=True))})
+    return rows
+
+
+def maximise(arm: Arm, n: int, drawn: list[Drawn], rows: Rows, deadline: Deadline) -> list[dict[str, float]]:
     """Move the policy to the maximiser of iteration n's objective; return how near it came, for each question."""
     training, measure = arm.training, arm.measure
+    passes = [functools.partial(_log_policy, arm, part) for part in _parts(arm)]
 
     def log_policy() -> torch.Tensor:
-        with arm.forward():
-            return expectation.answer_log_probs(arm.model, measure.prompts, measure.answers)
+        return torch.cat([one() for one in passes])
 
     with torch.no_grad():
         log_old = log_policy()
@@ -80,7 +105,8 @@ def maximise(arm: Arm, n: int, drawn: list[Drawn], rows: Rows) -> list[dict[str,
     else:
         advantages = expectation.sampled_advantages(log_old, drawn[0].which(measure.answers), drawn[0].advantages)
     objective = expectation.Objective(advantages, log_ref, log_old, float(training.beta), float(training.alpha))
-    ended = inner_loop.ascend(log_policy, objective, arm.ascent, [lambda: arm.ascent.set_weights(arm.reference)])
+    starts = [lambda: arm.ascent.set_weights(arm.reference)]
+    ended = inner_loop.ascend(passes, objective, arm.ascent, starts, deadline)
     about = drawn[0].about(arm) if drawn else {}
     rows["steps"] += [{"iteration": n, **about, **row} for row in ended.rows]
     pushed(arm, rows)
@@ -90,7 +116,7 @@ def maximise(arm: Arm, n: int, drawn: list[Drawn], rows: Rows) -> list[dict[str,
     return [{"gap": g, "log_odds_optimum": o} for g, o in zip(lacking.tolist(), optimum.tolist(), strict=True)]
 
 
-def step_on(arm: Arm, n: int, drawn: list[Drawn], rows: Rows) -> None:
+def step_on(arm: Arm, n: int, drawn: list[Drawn], rows: Rows, deadline: Deadline) -> None:
     """Take μ gradient steps on each batch of iteration n."""
     batches = [batch_of(arm, answers) for answers in drawn] or [all_answers(arm)]
     if len(batches) > 1 or arm.training.kl == "k1_in_reward":  # π moves away from π_old before they are seen
@@ -99,6 +125,7 @@ def step_on(arm: Arm, n: int, drawn: list[Drawn], rows: Rows) -> None:
     for i, batch in enumerate(batches):
         about = drawn[i].about(arm) if drawn else {}
         for _ in range(arm.training.inner_steps):
+            deadline.require("gradient steps")
             step += 1
             metrics = gradient_step(arm, batch, learning_rate(arm, n))
             rows["steps"].append({"iteration": n, "step": step, **about, **metrics})
@@ -111,10 +138,20 @@ def step_on(arm: Arm, n: int, drawn: list[Drawn], rows: Rows) -> None:
 def all_answers(arm: Arm) -> Batch:
     """Return the batch of every answer, weighted with π_old."""
     measure = arm.measure
-    with torch.no_grad(), arm.forward():
-        log_old = expectation.answer_log_probs(arm.model, measure.prompts, measure.answers)
+    with torch.no_grad():
+        log_old = torch.cat([_log_policy(arm, part) for part in _parts(arm)])
     advantages = expectation.expected_advantages(log_old, measure.right, arm.training)
     return expected_batch(measure.prompts, measure.answers, log_old, advantages, arm.training)
+
+
+def _parts(arm: Arm) -> list[AnswerTree]:
+    return arm.measure.tree.parts(arm.config.optimization.micro_batch_size)
+
+
+def _log_policy(arm: Arm, questions: AnswerTree) -> torch.Tensor:
+    """Log π of all answers to some questions."""
+    with arm.forward():
+        return questions.log_probs(arm.model)
 
 
 def steps_of(arm: Arm, n: int) -> list[list[int]]:

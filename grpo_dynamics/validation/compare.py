@@ -17,6 +17,7 @@ from grpo_dynamics.theory.regimes import Regime, regime
 from grpo_dynamics.validation import error_split
 from grpo_dynamics.validation.error_split import ErrorSplit
 from grpo_dynamics.validation.measured import Arm, Grid, log_odds_of, matrix
+from grpo_dynamics.validation.prediction_intervals import Interval, prediction_interval
 from grpo_dynamics.validation.predictions import Limits, Predicted, kinds, limits, one_step, orbit
 from grpo_dynamics.validation.relaxation import Relaxation, fit
 from grpo_dynamics.validation.theory_of_run import Theory, theory_of, training_of
@@ -41,6 +42,7 @@ class Comparison:
         limits: where the questions should go.
         kind: a :class:`~grpo_dynamics.LimitKind` of each: what the path from p_ref does in the end.
         ends: where they went: p_infinity, low, high, moving; arrays of shape (questions,).
+        interval: where 95 % of the measurements should lie, by all that is left to chance.
         fitted: a line with one number taken from the run itself, no prediction.
         split: the causes of the error of single steps.
         table: one row per question and iteration.
@@ -57,6 +59,7 @@ class Comparison:
     limits: Limits
     kind: Array
     ends: Ends
+    interval: Interval
     fitted: Relaxation
     split: ErrorSplit
     table: pl.DataFrame
@@ -106,12 +109,16 @@ def compare(arm: Arm, theory: Theory | None = None) -> Comparison:
     chance = _chance(arm, grid)
     by_orbit, by_step = orbit(theory, grid), one_step(theory, grid, chance)
     labels, goals, ends = _regimes(theory, grid), limits(theory, grid), ends_of(grid, training.update == "exact")
+    tolerance = (arm.config.get("optimization") or {}).get("inner_tolerance") or 0.0
+    interval = prediction_interval(training, theory, grid, float(tolerance))
     fitted = fit(theory, grid)
     split = _split(arm, theory, grid, by_step)
-    table = _table(grid, by_orbit, by_step, labels, fitted, chance)
+    table = _table(grid, by_orbit, by_step, labels, fitted, chance, interval)
     kind = kinds(theory, grid.p[0])
     end_table = _end_table(grid, labels, goals, ends, _arrived(theory, by_orbit, goals), kind)
-    return Comparison(arm, theory, grid, by_orbit, by_step, labels, goals, kind, ends, fitted, split, table, end_table)
+    return Comparison(
+        *(arm, theory, grid, by_orbit, by_step, labels, goals, kind, ends, interval, fitted, split, table, end_table)
+    )
 
 
 def ends_of(grid: Grid, exact: bool) -> Ends:
@@ -179,19 +186,29 @@ def _split(arm: Arm, theory: Theory, grid: Grid, by_step: Predicted) -> ErrorSpl
     for name in extra:
         if name in arm.success.columns:
             extra[name] = matrix(arm.success, name, grid.iterations, grid.questions)
+    gap, optimum = extra["gap"], sigmoid(extra["log_odds_optimum"])
+    bound = np.sqrt(np.maximum(gap, 0) / (2 * theory.beta)) if theory.beta else gap
+    # of a p that was counted the loop has missed no more than the gap allows, and the rest is the chance of the count
+    missed = np.where(grid.sampled, np.clip(grid.p - optimum, -bound, bound), grid.p - optimum)
     return error_split.split(
         grid.iterations[1:],
         residual[1:],
         deviation[1:],
-        bound=np.sqrt(np.maximum(extra["gap"], 0) / (2 * theory.beta))[1:] if theory.beta else extra["gap"][1:],
-        measured=grid.p[1:],
-        optimum=sigmoid(extra["log_odds_optimum"])[1:],
-        sampled=training_of(arm.config).update == "sampled",
+        bound=bound[1:],
+        measured=(optimum + missed)[1:],
+        optimum=optimum[1:],
+        sampled=training_of(arm.config).update == "sampled" or bool(grid.sampled.any()),
     )
 
 
 def _table(
-    grid: Grid, by_orbit: Predicted, by_step: Predicted, labels: Array, fitted: Relaxation, chance: Array
+    grid: Grid,
+    by_orbit: Predicted,
+    by_step: Predicted,
+    labels: Array,
+    fitted: Relaxation,
+    chance: Array,
+    interval: Interval,
 ) -> pl.DataFrame:
     shape = grid.p.shape
     sampled = grid.sampled | (by_step.high > by_step.low)
@@ -218,11 +235,17 @@ def _table(
             f"{name}_log_odds_residual": _difference(grid.log_odds, found.log_odds),
             f"{name}_covered": np.where(uncertain & ~np.isnan(found.high), inside, np.nan),
         }
+    columns |= {
+        "interval_low": interval.low,
+        "interval_high": interval.high,
+        "interval_covered": interval.inside(grid.p),
+    }
     columns |= {"sampling_log_odds": chance, "fitted_one_step": fitted.p, "fitted_orbit": sigmoid(fitted.orbit)}
     table = pl.DataFrame({name: np.ravel(np.asarray(values)) for name, values in columns.items()})
     table = table.with_columns(pl.col("question_id", "regime").cast(pl.String))
     return table.filter(pl.col("p").is_not_nan()).with_columns(
-        pl.col(name).fill_nan(None).cast(pl.Boolean) for name in ("orbit_covered", "one_step_covered")
+        pl.col(name).fill_nan(None).cast(pl.Boolean)
+        for name in ("orbit_covered", "one_step_covered", "interval_covered")
     )
 
 

@@ -3,7 +3,8 @@
 The difference of one step, p_n − h(p_{n−1}), has three causes. Where the run has recorded p*_n, the success probability
 of the best of all policies for the objective that step n was given, it is the sum of three differences:
 
-- statistical: p*_n − h(p_{n−1}) where groups are sampled: what this step's samples say beside their expectation;
+- statistical: p*_n − h(p_{n−1}) where groups are sampled: what this step's samples say beside their expectation. Where
+  p is counted from samples too: with it what of p_n − p*_n is more than the gap of the inner loop allows, √(gap/2β);
 - optimisation: p_n − p*_n: what the inner loop has not reached when it stopped, by its tolerance or out of steps;
 - approximation: what is left: p*_n − h(p_{n−1}) where nothing is sampled, because the policy is no longer what the
   theory says it is (with two KL terms h depends on more of a policy than p).
@@ -81,7 +82,7 @@ def split(
         bound: of |residual| by the gap of the inner loop, same shape; NaN where it is not known.
         measured: p_n, same shape.
         optimum: p*_n, same shape; NaN where it is not known.
-        sampled: whether the step's objective was made of samples.
+        sampled: whether the step's objective was made of samples, or p was counted from some.
     """
     known = np.isfinite(residual)
     total, chance, loop = (_mean_square(values, known) for values in (residual, deviation, bound))

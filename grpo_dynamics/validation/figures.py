@@ -24,6 +24,7 @@ from grpo_dynamics.theory.orbits.limit import LimitKind
 from grpo_dynamics.validation.compare import Comparison
 from grpo_dynamics.validation.error_split import PARTS
 from grpo_dynamics.validation.measured import log_odds_of
+from grpo_dynamics.validation.single_questions import single_questions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,6 +43,7 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
     if np.isfinite(comparison.end_table["p_star"].to_numpy()).any():
         made["p_infinity"] = ends(comparison)
     if comparison.theory.has_orbits and len(comparison.grid.iterations) > 1:
+        made["single_questions"] = single_questions(comparison)
         made["one_step"] = one_step_map(comparison)
         made["error"] = error_bars(comparison)
     return made

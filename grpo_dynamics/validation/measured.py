@@ -75,6 +75,8 @@ class Arm:
         success: the canonical table, see :data:`SUCCESS`; more columns may follow.
         questions: question_id, prompt, answer; None if there is no such table.
         steps: scalars of each optimisation step; None if there is no such table.
+        completions: the answers that were drawn for training, at least iteration, question_id, success and
+            completion_length; None if there is no such table.
         manifest: how it was made.
         finished: whether all iterations are there.
         notes: what a reader has to know about the files.
@@ -85,6 +87,7 @@ class Arm:
     success: pl.DataFrame
     questions: pl.DataFrame | None = None
     steps: pl.DataFrame | None = None
+    completions: pl.DataFrame | None = None
     manifest: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
     finished: bool = True
     notes: tuple[str, ...] = ()

@@ -23,7 +23,7 @@ def page_of(
     compared: Sequence[Comparison],
     summaries: Sequence[Numbers],
     sections: Sequence[str],
-    picture: bytes | None = None,
+    pictures: Mapping[str, bytes] | None = None,
 ) -> str:
     """Return the HTML of a whole run.
 
@@ -32,14 +32,14 @@ def page_of(
         compared: its arms.
         summaries: what they come to.
         sections: their parts of the page, from :func:`section_of`.
-        picture: a PNG file with all arms.
+        pictures: PNG files of all arms: "overview", "lengths".
     """
     template = files("grpo_dynamics.validation").joinpath("report.html").read_text(encoding="utf-8")
     exact = all(bool(found.split.exact.all()) for found in compared if found.theory.has_orbits)
     parts = {
         "NAME": _text(measured.name),
         "VERDICTS": _lead(summaries) + (_list(measured.notes) if measured.notes else ""),
-        "OVERVIEW": "" if picture is None else _figure("overview", CAPTIONS["overview"], "all arms", picture),
+        "OVERVIEW": "".join(_figure(name, CAPTIONS[name], "all arms", data) for name, data in (pictures or {}).items()),
         "TABLE": _overview(summaries),
         "ARMS": "\n".join(sections),
         "MADE": _made(measured),
@@ -163,6 +163,11 @@ def _numbers(told: Numbers) -> str:
     if covered:
         words = ", ".join(f"{value:.1%} ({name})" for name, value in covered)
         blocks.append(f"<p>Measurements that agree with their prediction within the 95 % intervals: {words}.</p>")
+    if (held := told["interval"])["points"]:
+        blocks.append(
+            f"<p>Of {held['points']} measurements {held['covered']:.1%} are in the {held['level']:.0%} interval of "
+            f"their prediction, which is {_short(held['width'])} wide in the median.</p>"
+        )
     rows = [
         [
             _math(entry["name"]),

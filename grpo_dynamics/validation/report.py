@@ -12,6 +12,7 @@ import polars as pl
 from grpo_dynamics import __version__
 from grpo_dynamics.plotting import render, write_whole
 from grpo_dynamics.provenance import json_bytes, parquet
+from grpo_dynamics.validation import lengths
 from grpo_dynamics.validation.compare import Comparison, compare
 from grpo_dynamics.validation.figures import figures
 from grpo_dynamics.validation.measured import Measured
@@ -47,7 +48,8 @@ def validate(measured: Measured, out: str | os.PathLike[str], tell: Progress | N
     """Compare a run with its theory and write what comes of it.
 
     Written are ``report.html``, ``summary.json``, ``comparison.parquet`` (a row for each question and iteration),
-    ``p_infinity.parquet`` (for each question), ``error.parquet`` (for each iteration), and the pictures as PNG and PDF.
+    ``p_infinity.parquet`` (for each question), ``error.parquet`` (for each iteration), where answers of several lengths
+    were drawn ``lengths.parquet`` (for each part of the run), and the pictures as PNG and PDF.
 
     Args:
         measured: a run, as from :func:`~grpo_dynamics.validation.run_directory.read_run`.
@@ -80,16 +82,21 @@ def validate(measured: Measured, out: str | os.PathLike[str], tell: Progress | N
         "p_infinity": pl.concat([_named(found, found.end_table) for found in compared]),
         "error": pl.concat([_named(found, found.split.table()) for found in compared]),
     }
+    long = {found.arm.name: table for found in compared if (table := lengths.lengths_of(found.arm)) is not None}
+    if long:
+        named = [table.select(pl.lit(name).alias("arm"), pl.all()) for name, table in long.items()]
+        tables["lengths"] = pl.concat(named)
     paths += [write_whole(out / f"{name}.parquet", parquet(table)) for name, table in tables.items()]
     whole = {"run": measured.name, "grpo_dynamics": __version__, "arms": summaries}
     paths.append(write_whole(out / "summary.json", json_bytes(whole)))
-    picture = None
-    if len(compared) > 1:
-        figure = overview(compared)
-        picture = render(figure, ".png")
-        paths.append(write_whole(out / "figures" / "overview.png", picture))
-        paths.append(write_whole(out / "figures" / "overview.pdf", render(figure, ".pdf")))
-    page = write_whole(out / "report.html", page_of(measured, compared, summaries, sections, picture).encode())
+    of_all: dict[str, bytes] = {}
+    for name, draw in (("overview", lambda: overview(compared)), ("lengths", lambda: lengths.draw(long))):
+        if len(compared) > 1 if name == "overview" else long:
+            figure = draw()
+            of_all[name] = render(figure, ".png")
+            paths.append(write_whole(out / "figures" / f"{name}.png", of_all[name]))
+            paths.append(write_whole(out / "figures" / f"{name}.pdf", render(figure, ".pdf")))
+    page = write_whole(out / "report.html", page_of(measured, compared, summaries, sections, of_all).encode())
     tell(len(measured.arms), len(measured.arms), "done")
     return Report(page, [*paths, page], summaries)
 

@@ -15,6 +15,9 @@ from grpo_dynamics.validation.measured import SUCCESS, Arm, Measured, canonical
 MANIFEST = "manifest.json"
 TABLE = "success.parquet"
 
+COMPLETIONS = ("iteration", "question_id", "success", "completion_length")
+"""What is read of the answers that were drawn."""
+
 
 def read_run(path: str | os.PathLike[str]) -> Measured:
     """Return what a run measured.
@@ -80,6 +83,7 @@ def _arm(folder: Path, success: pl.DataFrame, notes: tuple[str, ...]) -> Arm:
         success=success,
         questions=questions,
         steps=steps,
+        completions=_completions(folder),
         manifest=manifest,
         finished=finished,
         notes=(*notes, *refused),
@@ -114,6 +118,19 @@ def _parts(folder: Path, name: str) -> tuple[pl.DataFrame | None, tuple[str, ...
     return _joined(read), ()
 
 
+def _completions(folder: Path) -> pl.DataFrame | None:
+    """What is compared of the answers that were drawn: not their texts, which may be gigabytes."""
+    whole = folder / "completions.parquet"
+    files = [whole] if whole.is_file() else sorted((folder / "parts").glob("*/completions.parquet"))
+    read: list[pl.DataFrame] = []
+    for file in files:
+        try:
+            read.append(_read(file, COMPLETIONS))
+        except ValueError:  # torn, as the table of success says, or written by another trainer
+            break
+    return _joined(read)
+
+
 def _joined(parts: list[pl.DataFrame]) -> pl.DataFrame | None:
     return pl.concat(parts, how="diagonal_relaxed") if parts else None
 
@@ -122,9 +139,9 @@ def _optional(path: Path) -> pl.DataFrame | None:
     return _read(path) if path.is_file() else None
 
 
-def _read(path: Path) -> pl.DataFrame:
+def _read(path: Path, columns: tuple[str, ...] | None = None) -> pl.DataFrame:
     try:
-        return pl.read_parquet(path)
+        return pl.read_parquet(path, columns=None if columns is None else list(columns))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise ValueError(f"{path} must be a parquet table, got a file that cannot be read: {_line(error)}") from None
 

@@ -12,11 +12,13 @@ import numpy as np
 from grpo_dynamics.arrays import Array
 from grpo_dynamics.config import build
 from grpo_dynamics.theory.orbits.limit import LimitKind
+from grpo_dynamics.validation import lengths
 from grpo_dynamics.validation.compare import Comparison
 from grpo_dynamics.validation.oscillation import oscillation
+from grpo_dynamics.validation.prediction_intervals import LEVEL
 from grpo_dynamics.validation.predictions import limits, one_step, orbit
 from grpo_dynamics.validation.theory_of_run import Theory, other_theories
-from grpo_dynamics.validation.thresholds import Thresholds
+from grpo_dynamics.validation.thresholds import APART, Thresholds, judged
 
 Numbers = dict[str, Any]
 
@@ -62,63 +64,27 @@ def summarize(comparison: Comparison) -> Numbers:
             name: _share(comparison.table.filter(iteration_above_zero())[f"{name}_covered"].drop_nulls().to_list())
             for name in ("orbit", "one_step")
         },
+        "interval": _interval(comparison),
         "p_infinity": _sizes(ends["residual"].to_numpy())
         | {
             "r2": r_squared(ends["p_infinity"].to_numpy(), (ends["p_infinity"] - ends["residual"]).to_numpy()),
             "still_moving": int(ends["still_moving"].sum()),
             "on_their_way": int((goals.one_point & ~ends["arrives"].to_numpy()).sum()),
         },
+        "lengths": lengths.summary(lengths.lengths_of(comparison.arm)),
         "fates": _fates(comparison),
         "oscillation": dataclasses.asdict(oscillation(grid, comparison.orbit.p, comparison.kind)),
         "other_theories": others,
         "fitted": {"kappa": comparison.fitted.kappa, "r2": comparison.fitted.r2}
         | _sizes((grid.p - comparison.fitted.p)[counted][1:]),
         "error": comparison.split.whole()
-        | {"exact": bool(comparison.split.exact.all()), "converged": _converged(comparison)},
+        | {"exact": bool(comparison.split.exact.all()), "converged": _converged(comparison)}
+        | _distance(comparison),
     }
     told["thresholds"] = judged(told, promised)
     told["passed"] = all(entry["passed"] for entry in told["thresholds"]) if told["thresholds"] else None
     told["headline"], told["verdict"] = (" ".join(said) for said in (verdict(told)[:1], verdict(told)))
     return plain(told)
-
-
-def judged(told: Numbers, promised: Thresholds) -> list[Numbers]:
-    """Return each threshold that was asked for, the number beside it, and whether it is kept."""
-    coverage = told["coverage"]["one_step"] if told["coverage"]["one_step"] is not None else told["coverage"]["orbit"]
-    swing = told["oscillation"]
-    asked: list[tuple[str, str, float | None, float | None, str]] = [
-        ("median", "median |measured − predicted|", promised.median, told["residual"]["median"], "at most"),
-        ("percentile_95", "95th percentile", promised.percentile_95, told["residual"]["percentile_95"], "at most"),
-        ("p_infinity", "median |p_∞ − p*|", promised.p_infinity, told["p_infinity"]["median"], "at most"),
-        ("oscillating", "questions that oscillate and should", promised.oscillating, swing["seen"], "at least"),
-        (
-            *("oscillating_at_most", "questions that oscillate", promised.oscillating_at_most),
-            *(swing["seen"] + swing["others"], "at most"),
-        ),
-        ("coverage", "share of intervals that hold the prediction", promised.coverage, coverage, "at least"),
-    ]
-    rows = [
-        {"name": name, "what": what, "bound": bound, "how": how, "value": value, "passed": _kept(value, bound, how)}
-        for name, what, bound, value, how in asked
-        if bound is not None
-    ]
-    paper = next((entry for entry in told["other_theories"] if entry["paper"]), None)
-    if promised.nearer_than_paper and paper is not None:  # else the run's own theory is the paper's
-        which, words = "p_infinity", "|p_∞ − p*|"
-        if told["residual"]["points"]:
-            which, words = "residual", "|measured − predicted|"
-        bound, value = paper[f"{which}_median"], told[which]["median"]
-        rows.append(
-            {
-                "name": "nearer_than_paper",
-                "what": f"median {words}, the paper's ε = 1e-5 and G = ∞ beside it",
-                "bound": bound,
-                "how": "below",
-                "value": value,
-                "passed": bool(value < bound),
-            }
-        )
-    return rows
 
 
 def verdict(told: Numbers) -> list[str]:
@@ -190,7 +156,24 @@ def _other(own: Comparison, theory: Theory, counted: Array) -> Numbers:
         "own_nearer": _share((np.abs(mine) < np.abs(residual))[both]),
         "p_infinity_median": _median(goals[known]),
         "own_nearer_p_infinity": _share((ours < goals)[known]),
+        "apart": _apart(ours[known], goals[known], np.abs(own.limits.p - goal.p)[known]),
     }
+
+
+def _apart(own: Array, other: Array, distance: Array) -> Numbers:
+    """The same differences, on the questions alone where the two theories can be told apart."""
+    far = distance > APART
+    first, second = _median(own[far]), _median(other[far])
+    return {"questions": int(far.sum()), "own": first, "other": second, "factor": second / max(first, 1e-12)}
+
+
+def _distance(comparison: Comparison) -> Numbers:
+    """KL(π‖π*) to the optimum of each iteration, in nats, as the inner loops left it: where the run has recorded it."""
+    success, beta = comparison.arm.success, comparison.theory.beta
+    if "gap" not in success.columns or not beta:
+        return {"kl": None, "kl_largest": None}
+    found = success["gap"].drop_nulls().drop_nans().to_numpy() / beta
+    return {"kl": _mean(found), "kl_largest": float(found.max()) if found.size else math.nan}
 
 
 def _fates(comparison: Comparison) -> dict[str, int]:
@@ -256,14 +239,26 @@ def _median(values: Array) -> float:
     return float(np.median(known)) if known.size else math.nan
 
 
+def _interval(comparison: Comparison) -> Numbers:
+    """How many measurements are in the interval of their prediction, and how wide it is in the median."""
+    interval = comparison.interval
+    inside = interval.inside(comparison.grid.p)
+    known = inside[np.isfinite(inside)]
+    covered = float(known.mean()) if known.size else None
+    return {
+        "level": LEVEL,
+        "points": int(known.size),
+        "covered": covered,
+        "width": _median((interval.high - interval.low)[np.isfinite(inside)]),
+    }
+
+
+def _mean(values: Array) -> float:
+    return float(np.mean(values)) if values.size else math.nan
+
+
 def _share(values: Sequence[Any] | Array) -> float | None:
     return float(np.mean(np.asarray(values, dtype=float))) if len(values) else None
-
-
-def _kept(value: float | None, bound: float, how: str) -> bool:
-    if value is None or math.isnan(value):
-        return False
-    return value <= bound if how == "at most" else value >= bound
 
 
 def plain(value: Any) -> Any:

@@ -25,10 +25,24 @@ CAPTIONS: dict[str, tuple[str, str]] = {
         "Left: every dot is a question; on the grey line it ended where it should. Right: the same over the success "
         "before training.",
     ),
+    "single_questions": (
+        "Questions drawn at random",
+        "A panel for each question: dots are measured, the line is predicted from its p_ref, and 95 % of the "
+        "predicted runs lie in the band. It holds what is not known of p_ref where that was counted, the chance of "
+        "sampled groups, the tolerance of the inner loop, and the count where p is counted; nothing in it is fitted. "
+        "Bars are 95 % intervals of counts. Diamonds are outside the band, also where they miss it by too little to "
+        "be seen.",
+    ),
     "one_step": (
         "One step",
         "The success after a step over that before it, dots on the predicted curve. Where the curve falls steeply "
         "through the grey line, the question oscillates.",
+    ),
+    "lengths": (
+        "How long the answers become",
+        "How much longer wrong and right answers are than in the first tenth of the run, in the mean over questions, "
+        "with its standard error. By the theory a loss that averages over the tokens of each answer makes wrong ones "
+        "longer, and the other two leave them as they are.",
     ),
     "error": (
         "Why measured and predicted differ",

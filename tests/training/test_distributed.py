@@ -46,16 +46,20 @@ optimization = {{ optimizer = "adamw", learning_rate = 0.01, inner_tolerance = 1
 """
 
 
+def in_two_processes(*arguments):
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "grpo_dynamics.cli"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, *launch, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("two")
     config = root / "tiny.toml"
     config.write_text(CONFIG.format(model=tiny_model(root / "model")))
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "grpo_dynamics.cli"]
-    command = [sys.executable, *launch, "run", "--config", str(config), "--out", str(root / "two"), "--json"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    done = in_two_processes("run", "--config", str(config), "--out", str(root / "two"), "--json")
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count('"command": "run"') == 1  # one process speaks
     return run(config, root / "one"), root / "two" / "tiny"
@@ -86,3 +90,13 @@ def test_two_processes_find_the_same_optimum(folders):
     optimum = [table["log_odds_optimum"].drop_nulls().to_numpy() for table in (one, two)]
     np.testing.assert_allclose(*optimum, atol=1e-4)
     assert np.abs(one["p"].to_numpy() - two["p"].to_numpy()).max() < 0.045
+
+
+def test_two_processes_stop_together(folders, tmp_path):
+    # one of them has time left when the other has not: without one clock for both, one would wait for ever
+    config = tmp_path / "tiny.toml"
+    config.write_text((folders[1] / "config.toml").read_text())
+    done = in_two_processes("run", "--config", str(config), "--out", str(tmp_path), "--time-limit", "0.02")
+    assert "the time limit was reached in arm" in done.stderr
+    assert done.stderr.count("the same command with --resume goes on") == 1  # one process speaks
+    assert json.loads((tmp_path / "tiny" / "manifest.json").read_text())["status"] == "stopped"

@@ -10,6 +10,7 @@ import torch
 import grpo_dynamics as gd
 from grpo_dynamics.training.policies import load_policy, shared_log_probs
 from grpo_dynamics.training.steps import expectation as exp
+from grpo_dynamics.training.steps.answer_tree import AnswerTree
 from grpo_dynamics.training.tasks import make_task
 from grpo_dynamics.update_rule import Training
 from tests.training.tiny import tiny_model
@@ -43,7 +44,7 @@ def test_probabilities_of_all_answers_are_a_distribution_and_those_of_teacher_fo
     policy = load_policy(tiny_model(tmp_path, task))
     answers = exp.every_answer(policy.vocabulary, policy.eos_id, 3)
     prompts = policy.encode([question.prompt for question in task.questions])
-    log_policy = exp.answer_log_probs(policy.model, prompts, answers)
+    log_policy = AnswerTree.of(prompts, answers).log_probs(policy.model)
     assert log_policy.logsumexp(-1).abs().max() < 1e-12  # the chain rule sums to one
     count = len(answers.tokens)
     for q in range(3):

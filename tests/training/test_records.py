@@ -44,6 +44,19 @@ def test_every_completion_and_every_p_is_in_the_tables(tmp_path):
     assert not (tmp_path / "arm" / "parts").exists()
 
 
+def test_completions_of_some_iterations_only_change_nothing_else(tmp_path):
+    torch.set_num_threads(1)
+    model = tiny_model(tmp_path / "model")
+    tables = {}
+    for every in (1, 2, 0):
+        train(tiny_config(model, **SAMPLED, measurement={"completions_every": every}), tmp_path / str(every))
+        tables[every] = pl.read_parquet(tmp_path / str(every) / "completions.parquet")
+    assert tables[1].filter(pl.col("iteration") == 2).equals(tables[2])
+    assert (tables[2].height, tables[0].height) == (8 * 2 * 4, 0)
+    success = [(tmp_path / str(every) / "success.parquet").read_bytes() for every in (1, 2, 0)]
+    assert success[0] == success[1] == success[2]
+
+
 def test_tensorboard_reads_each_scalar_once(tmp_path):
     from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 

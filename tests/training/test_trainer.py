@@ -83,9 +83,9 @@ def test_a_step_on_all_answers_is_the_gradient_of_the_exact_objective(model):
         for parameter in arm.ascent.parameters:
             parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
     batch = all_answers(arm)
-    log_policy = expectation.answer_log_probs(arm.model, arm.prompts, arm.measure.answers)
+    log_policy = arm.measure.tree.log_probs(arm.model)
     with arm.at_reference():
-        log_ref = expectation.answer_log_probs(arm.model, arm.prompts, arm.measure.answers)
+        log_ref = arm.measure.tree.log_probs(arm.model)
     log_old = log_policy.detach()
     advantages = expectation.expected_advantages(log_old, arm.measure.right, arm.training)
     objective = expectation.Objective(advantages, log_ref, log_old, 0.7)
@@ -197,7 +197,7 @@ def test_old_policy_stays_frozen_over_the_steps_of_an_iteration(model, tmp_path)
     ("change", "message"),
     [
         ({"questions": 1000}, "questions must be at most the task's 100, got 1000"),
-        ({"measurement": {"method": "sampled"}}, 'measurement.method must be "enumerated" for update="exact"'),
+        ({"measurement": {"most_answers": 9}}, "measurement.most_answers must be at least the 15 answers"),
         (
             {"model": {"path": "MODEL", "device": "cuda"}},
             "model.device must be one that is there, got 'cuda' and no GPU",

@@ -62,6 +62,12 @@ class Ascent:
         Raises:
             FloatingPointError: if the gradient is not finite: the weights are left as they are.
         """
+        norm = float(self.gradient(losses))
+        self.move(norm, learning_rate)
+        return norm
+
+    def gradient(self, losses: Sequence[Callable[[], Tensor]]) -> Tensor:
+        """Compute the gradient of a sum as in :meth:`step`; return its length, which is not waited for."""
         self.optimizer.zero_grad(set_to_none=True)
         # gradients of spread weights are averaged in the last backward pass, all others are added up below
         factor = self.accelerator.num_processes if self.is_sharded else 1
@@ -71,7 +77,14 @@ class Ascent:
             if self.is_sharded:
                 sharding.scatter_gradients(self.model, i == len(losses))
             (loss() * factor).backward()
-        norm = self._gradient_over_processes()
+        return self._gradient_over_processes()
+
+    def move(self, norm: float, learning_rate: float) -> None:
+        """Take the step along the gradient, whose length is given, in its scaled-down form.
+
+        Raises:
+            FloatingPointError: if the gradient is not finite: the weights are left as they are.
+        """
         if not norm < float("inf"):
             raise FloatingPointError(f"the gradient has the length {norm}: lower the learning rate")
         if self.options.max_grad_norm is not None and norm > self.options.max_grad_norm:
@@ -83,19 +96,18 @@ class Ascent:
         self.optimizer.step()
         if self.is_sharded:
             sharding.gather(self.model)
-        return norm
 
     def _nothing(self) -> Tensor:
         """A loss without a gradient, for a process that has to take part in an exchange."""
         token = torch.zeros((1, 1), dtype=torch.long, device=self.accelerator.device)
         return self.model(input_ids=token).logits.sum() * 0.0
 
-    def _gradient_over_processes(self) -> float:
+    def _gradient_over_processes(self) -> Tensor:
         """Add the gradients of the processes, in one message; return the length of the sum."""
         if self.is_sharded:
             own = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
             norm: Any = torch.nn.utils.get_total_norm(own)
-            return float(norm.full_tensor())
+            return norm.full_tensor()
         for parameter in self.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -106,7 +118,7 @@ class Ascent:
             parts = torch.split(flat, [grad.numel() for grad in grads])
             for grad, part in zip(grads, parts, strict=True):
                 grad.copy_(part.reshape(grad.shape))
-        return float(torch.nn.utils.get_total_norm(grads))
+        return torch.nn.utils.get_total_norm(grads)
 
     def weights(self) -> list[Tensor]:
         """Return a copy of the weights that learn."""
@@ -150,8 +162,25 @@ class Ascent:
         """Return the mean of values of which every process has its own, such as one per question."""
         return self.total(float(values.double().sum())) / max(self.total(float(values.numel())), 1.0)
 
+    def together(self, sums: Sequence[Tensor], largest: Tensor, same: Tensor) -> list[float]:
+        """Return several numbers of all processes in one message: the device is waited for once.
+
+        Args:
+            sums: scalars of this process that are added up.
+            largest: a scalar whose largest is wanted; NaN counts as infinite.
+            same: a scalar that is the same in all processes.
+        """
+        own = torch.stack([x.double() for x in (*sums, largest.double().nan_to_num(nan=float("inf")), same)])
+        if self.accelerator.num_processes == 1:
+            return own.tolist()
+        everyone: Any = self.accelerator.gather(own[None])
+        rows: list[list[float]] = everyone.tolist()
+        *added, most, equal = zip(*rows, strict=True)
+        return [*map(sum, added), max(most), equal[0]]
+
     def largest(self, values: Tensor) -> float:
         """Return the largest of values of which every process has its own; NaN counts as infinite."""
-        own = values.double().nan_to_num(nan=float("inf")).amax().reshape(1)
+        there = values.to(self.accelerator.device)  # where the processes exchange it
+        own = there.double().nan_to_num(nan=float("inf")).amax().reshape(1)
         everyone: Any = self.accelerator.gather(own)
         return float(everyone.amax())

@@ -26,10 +26,10 @@ class Batch:
 
     Attributes:
         prompts: token ids of P prompts.
-        owner: the prompt of each completion, (U,), ascending.
+        owner: the prompt of each completion, (U,).
         completions: token ids (U, T).
         mask: bool (U, T).
-        row: the completion of each row, (R,), ascending.
+        row: the completion of each row, (R,).
         advantages: of each row, (R,).
         weights: how many samples a row stands for, (R,).
         divisor: of the loss: this process's part of it, with all samples, those left out for having no gradient too.
@@ -56,13 +56,15 @@ class Batch:
     next_ref: dict[int, Tensor] = dataclasses.field(default_factory=dict[int, Tensor])
 
     def parts(self, size: int | None) -> Iterator[Part]:
-        """Cut the batch into passes of at most ``size`` completions."""
+        """Cut the batch into passes of at most ``size`` completions, each as wide as its longest."""
         total = len(self.completions)
         for start in range(0, total, size or max(total, 1)):
             stop = min(start + (size or total), total)
             rows = (self.row >= start) & (self.row < stop)
-            first, last = int(self.owner[start]), int(self.owner[stop - 1])
-            yield Part(slice(start, stop), first, self.prompts[first : last + 1], rows.nonzero()[:, 0])
+            asked, owner = torch.unique(self.owner[start:stop], return_inverse=True)
+            width = max(1, int(self.mask[start:stop].sum(-1).max()))
+            prompts = [self.prompts[q] for q in asked.tolist()]
+            yield Part(slice(start, stop), owner, prompts, rows.nonzero()[:, 0], width)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,18 +73,26 @@ class Part:
 
     Attributes:
         completions: which of the completions.
-        first_prompt: the number of the first of their prompts.
+        owner: the prompt of each, a number in ``prompts``, (u,).
         prompts: token ids of their prompts.
         rows: the rows that stand on them.
+        width: tokens of the longest: what lies beyond is padding.
     """
 
     completions: slice
-    first_prompt: int
+    owner: Tensor
     prompts: list[list[int]]
     rows: Tensor
+    width: int
+
+    def of(self, values: Tensor) -> Tensor:
+        """Return the part of what there is for each token of each completion, (U, T), that the pass needs."""
+        return values[self.completions, : self.width]
 
 
-def sampled_batch(prompts: list[list[int]], same: Unique, advantages: Tensor, training: Training) -> Batch:
+def sampled_batch(
+    prompts: list[list[int]], same: Unique, advantages: Tensor, training: Training, by_length: bool = False
+) -> Batch:
     """Return the batch of sampled groups.
 
     Args:
@@ -91,6 +101,8 @@ def sampled_batch(prompts: list[list[int]], same: Unique, advantages: Tensor, tr
         advantages: of each sample, (Q, M).
         training: what the loss is divided by, and whether a row without an advantage has a gradient: without a KL term
             in the loss it has none, and costs nothing.
+        by_length: put the completions in the order of their lengths, so that those of one pass are about equally long
+            and little of it is padding; else they stand by prompt, which is then computed in one pass only.
     """
     pairs = torch.stack((same.index.flatten().double(), advantages.flatten().double()), dim=1)
     rows, counts = torch.unique(pairs, dim=0, return_counts=True)
@@ -99,6 +111,9 @@ def sampled_batch(prompts: list[list[int]], same: Unique, advantages: Tensor, tr
     if training.kl == "none":
         row, advantage, counts = row[advantage != 0], advantage[advantage != 0], counts[advantage != 0]
     used, row = torch.unique(row, return_inverse=True)
+    if by_length:
+        order = same.mask[used].sum(-1).argsort(stable=True)
+        used, row = used[order], order.argsort()[row]
     owner = same.question[used]
     asked, owner = torch.unique(owner, return_inverse=True)
     return Batch(

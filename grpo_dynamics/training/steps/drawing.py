@@ -117,7 +117,8 @@ def draw(arm: Arm, n: int, step: int, chosen: list[int]) -> Drawn:
     seeds = arm.seeds(GROUPS, n, chosen)
     samples = arm.engine.sample([arm.prompts[i] for i in chosen], size, arm.task.max_completion_tokens, seeds)
     same = unique(samples)
-    ids = [row[: int(there.sum())].tolist() for row, there in zip(same.completions, same.mask, strict=True)]
+    lengths = same.mask.sum(-1).tolist()  # whole tables: each transfer waits for the device
+    ids = [row[:length] for row, length in zip(same.completions.tolist(), lengths, strict=True)]
     texts = arm.policy.decode(ids)
     verdicts = arm.task.verifier([questions[q] for q in same.question.tolist()], texts)
     reward = torch.tensor([verdict.reward for verdict in verdicts], dtype=torch.float64, device=same.index.device)
@@ -140,7 +141,8 @@ def draw(arm: Arm, n: int, step: int, chosen: list[int]) -> Drawn:
 def batch_of(arm: Arm, drawn: Drawn) -> Batch:
     """Return the batch of a step on samples."""
     prompts = [arm.prompts[i] for i in drawn.chosen]
-    return sampled_batch(prompts, drawn.same, drawn.advantages, arm.training)
+    in_parts = arm.config.optimization.micro_batch_size is not None
+    return sampled_batch(prompts, drawn.same, drawn.advantages, arm.training, by_length=in_parts)
 
 
 def _advantages(arm: Arm, n: int, chosen: list[int], rewards: Tensor) -> Tensor:

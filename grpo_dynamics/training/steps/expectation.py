@@ -12,13 +12,10 @@ within 1e-70 of 1 is still told from 1.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from grpo_dynamics.training.likelihoods import next_log_probs
 from grpo_dynamics.update_rule import Training
 
 
@@ -93,22 +90,6 @@ def every_answer(vocabulary: int, eos_id: int, max_tokens: int, most: int = 5000
     )
 
 
-def answer_log_probs(model: Any, prompts: Sequence[Sequence[int]], answers: Answers) -> Tensor:
-    """Return log π of every answer to every question, float64 of shape (Q, S); gradients flow to the model.
-
-    Args:
-        model: a causal language model.
-        prompts: Q lists of token ids.
-        answers: from :func:`every_answer`.
-    """
-    asked = [[*prompt, *prefix] for prompt in prompts for prefix in answers.prefixes]
-    step = next_log_probs(model, asked).double().log_softmax(-1)  # once more: float32 leaves a sum of 1 ± 1e-7
-    step = step.reshape(len(prompts), len(answers.prefixes), -1)
-    tokens, place = answers.tokens.to(step.device), answers.prefix_of.to(step.device)
-    chosen = step[:, place, tokens] if len(answers.prefixes) > 1 else step[:, 0, tokens]
-    return torch.where(answers.mask.to(step.device), chosen, 0.0).sum(-1)
-
-
 def log_odds(log_policy: Tensor, right: Tensor) -> Tensor:
     """Return log p/(1−p) of each question, shape (Q,): −inf where no answer is right.
 
@@ -160,6 +141,11 @@ class Objective:
     def __post_init__(self) -> None:
         anchor = self.alpha * self.log_ref + (1 - self.alpha) * self.log_old
         object.__setattr__(self, "optimum", (anchor + self.advantage / self.beta).log_softmax(-1))
+
+    def of(self, questions: slice) -> Objective:
+        """Return the objective of some of the questions."""
+        advantage, log_ref, log_old = (x[questions] for x in (self.advantage, self.log_ref, self.log_old))
+        return Objective(advantage, log_ref, log_old, self.beta, self.alpha)
 
     def value(self, log_policy: Tensor) -> Tensor:
         """Return J(π), shape (Q,)."""

@@ -32,16 +32,16 @@ def gradient_step(arm: Arm, batch: Batch, learning_rate: float) -> dict[str, Any
         exact_kl = _exact_kl(arm, batch, part) if arm.training.kl == "exact" else None
         with arm.forward():
             log_p = _log_probs(arm, batch, part)
-        old.append(log_p.detach())
-        log_old = old[-1] if batch.log_old is None else batch.log_old[part.completions]
+        old.append(_as_wide_as(batch.mask, log_p.detach()))
+        log_old = log_p.detach() if batch.log_old is None else part.of(batch.log_old)
         rows, here = part.rows, batch.row[part.rows] - part.completions.start
         loss = policy_loss(
             log_p[here],
             log_old[here],
             batch.advantages[rows],
-            batch.mask[part.completions][here],
+            part.of(batch.mask)[here],
             arm.training,
-            log_ref=None if batch.log_ref is None else batch.log_ref[part.completions][here],
+            log_ref=None if batch.log_ref is None else part.of(batch.log_ref)[here],
             weights=batch.weights[rows],
             divisor=whole,
             exact_kl=None if exact_kl is None else exact_kl[here],
@@ -78,15 +78,18 @@ def require_log_old(arm: Arm, batches: Sequence[Batch]) -> None:
 def log_probs_of(arm: Arm, batch: Batch) -> Tensor:
     """Return the log-probabilities of all completions of a batch under the weights as they are, (U, T)."""
     with arm.forward():
-        found = [_log_probs(arm, batch, part) for part in batch.parts(arm.config.optimization.micro_batch_size)]
+        size = arm.config.optimization.micro_batch_size
+        found = [_as_wide_as(batch.mask, _log_probs(arm, batch, part)) for part in batch.parts(size)]
     return torch.cat(found) if found else batch.mask.new_zeros(batch.mask.shape, dtype=torch.float32)
 
 
 def _log_probs(arm: Arm, batch: Batch, part: Part) -> Tensor:
-    owner = batch.owner[part.completions] - part.first_prompt
-    return shared_log_probs(
-        arm.model, part.prompts, batch.completions[part.completions], batch.mask[part.completions], owner
-    )
+    return shared_log_probs(arm.model, part.prompts, part.of(batch.completions), part.of(batch.mask), part.owner)
+
+
+def _as_wide_as(mask: Tensor, values: Tensor) -> Tensor:
+    """Values of the tokens of a pass, with zeros up to the width of the batch."""
+    return torch.nn.functional.pad(values, (0, mask.shape[-1] - values.shape[-1]))
 
 
 def _needs_reference(arm: Arm) -> bool:
@@ -112,9 +115,8 @@ def _exact_kl(arm: Arm, batch: Batch, part: Part) -> Tensor:
 
 def _prefixes(batch: Batch, part: Part) -> tuple[list[list[int]], list[list[int]]]:
     """The different beginnings of the completions of a pass, and which one comes before each of their tokens."""
-    owner = (batch.owner[part.completions] - part.first_prompt).tolist()
-    rows = batch.completions[part.completions].tolist()
-    lengths = batch.mask[part.completions].sum(-1).tolist()
+    owner, rows = part.owner.tolist(), part.of(batch.completions).tolist()
+    lengths = part.of(batch.mask).sum(-1).tolist()
     place: dict[tuple[int, ...], int] = {}
     index = [
         [place.setdefault((*part.prompts[q], *ids[:t]), len(place)) if t < length else 0 for t in range(len(ids))]

@@ -1,0 +1,1 @@
+"""What makes passes through a network fast on a GPU: attention without masks, fewer bits, compiled kernels."""
