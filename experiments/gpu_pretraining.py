@@ -11,8 +11,8 @@ than AdamW to go through 1.7 GB of weights, gradients and moments (0.6 ms). So a
 ms, and 600 of them take a quarter of a minute. Answers of several tokens add four lines a prompt: some 10⁴ positions,
 7·10¹² operations and 10 ms of products, with attention by plain products, whose sums have a fixed order.
 
-Run it as ``python -m grpo_dynamics.experiments.gpu_pretraining``, or ``python experiments/gpu_pretraining.py`` in a
-checkout.
+Run it as ``python experiments/gpu_pretraining.py``; where the package is installed without a checkout, as
+``python -m grpo_dynamics.experiments.gpu_pretraining``.
 """
 
 from __future__ import annotations

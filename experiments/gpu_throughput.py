@@ -18,8 +18,8 @@ ns are products: about 43 %. Hence 35 % is a goal for the compiled update, and n
 parameters (h = 320) products shrink by 10 and traffic by 3: some 20 %. At 1 million the kernels are shorter than the 5
 µs that it takes to start one. These are estimates: the table is what was measured.
 
-Run it as ``python -m grpo_dynamics.experiments.gpu_throughput``, or ``python experiments/gpu_throughput.py`` in a
-checkout.
+Run it as ``python experiments/gpu_throughput.py``; where the package is installed without a checkout, as
+``python -m grpo_dynamics.experiments.gpu_throughput``.
 """
 
 from __future__ import annotations

@@ -21,16 +21,22 @@ IF_THERE = ("validation/lengths.parquet",)
 PICTURES_OF_THE_RUN = ("overview", "lengths")
 PICTURES_OF_AN_ARM = ("single_questions", "p_infinity", "trajectories")
 COLOURS = 128
-SMALL, LARGE = 300_000, 3_000_000
-"""Bytes that a small form and a whole run may take: all results together stay below 20 MB."""
+SMALL, LARGE, PICTURES = 300_000, 3_500_000, 600_000
+"""Bytes that a small form, a whole run, and its pictures may take: all results together stay below 20 MB."""
 
 
 def keep(run: Path, out: Path = RESULTS) -> Path:
     """Put what is kept of a finished and validated run into a folder of its name, in place of what was there."""
+    run = run.resolve()  # its name is that of the folder here: "." has none
     wanted = "the folder of a finished run after `validate`"
     if not (run / "manifest.json").is_file():
         raise SystemExit(f"error: run must be {wanted}, got {run} without manifest.json")
-    manifest = json.loads((run / "manifest.json").read_bytes())
+    try:
+        manifest = json.loads((run / "manifest.json").read_bytes())
+    except ValueError:
+        raise SystemExit(f"error: run must be {wanted}, got {run}, whose manifest.json is no JSON") from None
+    if not isinstance(manifest, dict) or not {"status", "arms"} <= manifest.keys():
+        raise SystemExit(f"error: run must be {wanted}, not of one of its arms, got {run}")
     if manifest["status"] != "finished":
         raise SystemExit(f"error: run must be {wanted}, got {run}, which is {manifest['status']}")
     files = [*OF_THE_RUN, *(f"{arm}/{name}" for arm in manifest["arms"] for name in OF_AN_ARM)]
@@ -43,6 +49,7 @@ def keep(run: Path, out: Path = RESULTS) -> Path:
         raise SystemExit(
             f"error: run must be small enough to keep, got {run}, whose tables are {-room} bytes too large"
         )
+    room = min(room, PICTURES)
     for name in _pictures(run):
         data = _few_colours(run / name)
         if len(data) <= room:

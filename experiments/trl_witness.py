@@ -12,7 +12,8 @@ and a fourth, ``trl_k3``, TRL with ``use_bias_correction_kl=False``. G is small 
 √((G−1)/G) of the advantage; p_ref lies below 0.2 because there the two pulls differ most; and β is where the nearest
 two of the three predictions are about as far apart as they get (0.09 at G = 4, β = 0.6, p_ref from 0.03 to 0.2).
 
-Run it as ``python -m grpo_dynamics.experiments.trl_witness``, or ``python experiments/trl_witness.py`` in a checkout.
+Run it as ``python experiments/trl_witness.py``; where the package is installed without a checkout, as
+``python -m grpo_dynamics.experiments.trl_witness``.
 """
 
 from __future__ import annotations

@@ -200,9 +200,9 @@ def test_a_script_is_told_by_its_table(pages, tmp_path, table):
     ]
     assert said in text
     assert "peak memory" not in text  # empty on a CPU
-    assert f"gpu_{table} --smoke" in text
+    assert f"gpu_{table}.py --smoke" in text
     if table == "throughput":
-        assert "| 0.200 | a CPU of 2 cores | **missed** there; open on a GPU |" in text
+        assert "| 0.200 | a CPU of 2 cores, small form | **missed** there; open on a GPU |" in text
 
 
 def test_what_is_kept_is_small_and_says_the_same(keep, kept):
@@ -241,6 +241,26 @@ def test_an_unfinished_run_is_not_kept(keep, tmp_path, change, said):
     with pytest.raises(SystemExit, match=said):
         keep.keep(tmp_path / "run", tmp_path / "results")
     assert not (tmp_path / "results").exists()
+
+
+def test_a_run_named_by_the_folder_one_is_in_replaces_its_own_result_only(keep, tmp_path, monkeypatch):
+    run, results = tmp_path / "run", tmp_path / "results"
+    (run / "validation").mkdir(parents=True)
+    results.mkdir()
+    (results / "another.json").write_text("{}")
+    (run / "config.toml").write_text("")
+    (run / "validation/summary.json").write_text(json.dumps({"arms": []}))
+    (run / "manifest.json").write_text(json.dumps({"status": "finished", "arms": []}))
+    monkeypatch.chdir(run)
+    assert keep.keep(Path("."), results) == results / "run"
+    assert (results / "another.json").exists()
+
+
+@pytest.mark.parametrize("found", ["{", "[]", "{}", '{"status": "finished"}'])
+def test_a_manifest_of_something_else_is_refused_in_one_line(keep, tmp_path, found):
+    (tmp_path / "manifest.json").write_text(found)
+    with pytest.raises(SystemExit, match="error: run must be the folder of a finished run"):
+        keep.keep(tmp_path, tmp_path / "results")
 
 
 def test_a_picture_in_few_colours_is_the_same_to_the_eye(keep, tmp_path):

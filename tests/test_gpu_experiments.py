@@ -16,6 +16,7 @@ from grpo_dynamics.training.config import read_run_config
 CONFIGS = pathlib.Path(__file__).parents[1] / "experiments"
 NAMES = ("gpu_recursion", "gpu_oscillation", "gpu_scale")
 SIZES = ("small", "medium", "large")
+EVERY_BETA = {0.2, 0.5, 1.0, 2.0, 5.0}
 
 pytestmark = pytest.mark.xdist_group("argmin")  # each small form is run once, and by one worker
 
@@ -62,12 +63,18 @@ def test_the_whole_form_is_for_a_gpu(name):
 
 def test_the_whole_form_of_the_recursion_has_every_beta_and_every_kind():
     whole = read_run_config(CONFIGS / "gpu_recursion.toml")
-    plain = [arm for arm in whole if arm.training.update == "exact" and arm.training.alpha == 1]
-    whitened = [arm for arm in plain if type(arm.training.normalization).__name__ == "Whitened"]
-    for kind in ("one_token_sums", "sums"):
-        assert {arm.training.beta for arm in whitened if arm.task["kind"] == kind} == {0.2, 0.5, 1.0, 2.0, 5.0}
-    assert {float(arm.training.alpha) for arm in whole} == {0.0, 0.5, 1.0}
-    assert any(type(arm.training.normalization).__name__ == "MeanOnly" for arm in whole)
+    exact = [arm for arm in whole if arm.training.update == "exact"]
+    kinds = {
+        "one_token_sums": dict.fromkeys(("Whitened 1", "MeanOnly 1", "Whitened 0", "Whitened 0.5"), EVERY_BETA),
+        "sums": {"Whitened 1": EVERY_BETA, "MeanOnly 1": {2.0}, "Whitened 0": {5.0}, "Whitened 0.5": {5.0}},
+    }
+    for task, wanted in kinds.items():
+        found = dict[str, set[float]]()
+        for arm in exact:
+            if arm.task["kind"] == task:
+                kind = f"{type(arm.training.normalization).__name__} {arm.training.alpha:g}"
+                found.setdefault(kind, set()).add(float(arm.training.beta))
+        assert found == wanted
     bounds = {arm.training.update: arm.validation.median for arm in whole}
     assert bounds == {"exact": 0.02, "sampled": 0.04}  # the issue's numbers
 
@@ -115,12 +122,15 @@ def test_the_two_cycle_is_there_in_large_groups_and_not_in_small_ones(told):
         assert (swing["predicted"], swing["seen"], swing["others"]) == (0, 0, 0)
 
 
-def test_a_larger_network_is_nearer_after_as_many_steps_and_none_differs_at_the_tolerance(told):
-    """To a tolerance the distance is below it at every size; with 30 steps the smallest network lacks most."""
+def test_every_size_reaches_the_tolerance_and_none_does_in_30_steps(told):
+    """So at these sizes a step's error is what the loop has not reached, and not what the network cannot represent.
+
+    Which size is nearest after 30 steps is left open: one or two of the 64 questions make most of the mean.
+    """
     _, arms = told("gpu_scale")
     for size in SIZES:
+        assert arms[f"{size}_to_tolerance"]["error"]["converged"] == 1.0
         assert arms[f"{size}_to_tolerance"]["error"]["kl_largest"] <= 1e-3
         assert arms[f"{size}_30_steps"]["error"]["converged"] == 0.0
     left = [arms[f"{size}_30_steps"]["error"]["kl"] for size in SIZES]
-    assert left[0] > 1.3 * left[2]
     assert min(left) > 50 * max(arms[f"{size}_to_tolerance"]["error"]["kl"] for size in SIZES)

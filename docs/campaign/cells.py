@@ -41,7 +41,13 @@ def decimal(value: float | None) -> str:
 
 
 def share(value: float | None) -> str:
-    """Return a share in per cent."""
+    """Return a share in per cent; 100 % is all.
+
+    >>> share(0.5), share(0.997), share(1.0)
+    ('50 %', '> 99 %', '100 %')
+    """
+    if value is not None and 0.995 <= value < 1:
+        return "> 99 %"
     return "–" if value is None else f"{100 * value:.0f} %"
 
 

@@ -20,11 +20,17 @@ README = RESULTS.parent / "README.md"
 MARKS = ("<!-- table: python docs/generate.py -->", "<!-- end of the table -->")
 
 PICTURES = {
-    "overview": "every arm: measured (dots) and predicted (lines, triangles)",
+    "overview": "every arm, a colour for each of some questions: measured (dots), and predicted (solid: the path from "
+    "p_ref; dashed: one step from each measurement; triangles: the end)",
     "lengths": "length of right and of wrong answers",
     "single_questions": "questions drawn at random: measured (dots), predicted (line), 95 % of predicted runs (band)",
     "p_infinity": "where the questions end, predicted and measured",
     "trajectories": "a few questions from hard to easy, and all of them",
+}
+DRAWN = {
+    "gpu_pretraining": "p_ref of the questions (grey: from 0.01 to 0.99), and how long the models took",
+    "gpu_throughput": "samples a second, the update's share of the matmul rate (dotted: 35 %, the goal for the largest "
+    "model on a GPU), and where its time goes",
 }
 COLUMNS = {
     "gpu_pretraining": (
@@ -39,9 +45,23 @@ COLUMNS = {
 
 ALSO = {
     "gpu_recursion": "A longer run of this kind on a CPU: [real GRPO on a small language model](cpu_arithmetic.md).",
-    "gpu_flow": "A longer run of this kind on a CPU: [small steps, and two ways to code the KL term](cpu_flow.md).",
+    "gpu_flow": (
+        "A longer run of this kind on a CPU: [small steps, and two ways to code the KL term](cpu_flow.md). The smaller "
+        "the groups, the longer a hard question waits for a group that has a right answer: it may not arrive."
+    ),
     "gpu_oscillation": "One arm of [real GRPO on a small language model](cpu_arithmetic.md) has a two-cycle, too.",
-    "gpu_practice": "What the theory of lengths and clipping is from: [length bias](length_bias.md), [clip](clip.md).",
+    "gpu_practice": (
+        "What the theory of lengths and clipping is from: [length bias](length_bias.md), [clip](clip.md). A question "
+        "of which no right answer is drawn any more, or no wrong one, has silent groups and stays where chance has "
+        "left it: with large steps this happens to hard questions."
+    ),
+    "gpu_scale": (
+        "Arms `…_to_tolerance` say whether the network can be at the optimum; arms `…_30_steps` how far it comes in a "
+        "budget, each size with a learning rate of its own."
+    ),
+    "gpu_throughput": (
+        "What bounds the update is in the rows *profile*: shares of its time. On a CPU *idle* is what is no operator."
+    ),
 }
 
 # ---- the page --------------------------------------------------------------------------------------------------------
@@ -96,7 +116,8 @@ def _goal_row(goal: Goal, kept: Sequence[Result]) -> list[str]:
             continue
         reached = value <= goal.bound if goal.at_most else value >= goal.bound
         word = ("reached" if reached else "**missed**") + ("" if result.on_gpu else " there; open on a GPU")
-        return [goal.what, asked, number(value), result.device, word, link]
+        computed = result.device + (", small form" if result.smoke else "")
+        return [goal.what, asked, number(value), computed, word, link]
     return [goal.what, asked, "–", "not in the small form" if kept else "not run", "open", link]
 
 
@@ -122,7 +143,9 @@ def section(experiment: Experiment, kept: Sequence[Result]) -> str:
         blocks.append(ALSO[experiment.name])
     for result in kept:
         blocks.append(f"### {experiment.title} {result.label}")
-        machine = f"{minutes(result.minutes)} minutes {result.label}, commit `{str(result.manifest.get('commit'))[:7]}`"
+        commit = str(result.manifest.get("commit"))
+        machine = f"{minutes(result.minutes)} minutes {result.label}, commit `{commit[:7]}`"
+        machine += " with changes" * commit.endswith("+")
         blocks.append(f"Made in {machine}, by")
         blocks.append(console(experiment.commands(result.smoke)))
         blocks += of_a_run(result) if result.table is None else _of_a_script(experiment, result.table)
@@ -159,7 +182,8 @@ def _pictures(result: Result) -> list[str]:
     """Every picture that is committed, the whole run's first."""
     if result.table is not None:
         paths = sorted(result.folder.glob(f"{result.manifest['name']}*.png"))
-        named = [(path, "the table, drawn") for path in paths]
+        words = DRAWN.get(result.manifest["name"].removesuffix("_smoke"), "the table, drawn")
+        named = [(path, words) for path in paths]
     else:
         folder = result.folder / "figures"
         named = [(folder / f"{name}.png", PICTURES[name]) for name in ("overview", "lengths")]

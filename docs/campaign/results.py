@@ -31,7 +31,7 @@ class Experiment:
 
     def command(self, smoke: bool) -> str:
         """Return the command that trains or measures; on a GPU it is given again until it says that it has finished."""
-        start = f"python -m grpo_dynamics.experiments.{self.name}"
+        start = f"python experiments/{self.name}.py"
         if not self.script:
             start = f"grpo-dynamics run --config experiments/{self.name}.toml"
         ending = " --smoke" if smoke else " --time-limit 9 --resume"
@@ -190,6 +190,8 @@ def one_line(result: Result) -> str:
         said.append(f"largest median \\|p_n − predicted\\| of an arm {short(max(along))}")
     elif ends:
         said.append(f"largest median \\|p_∞ − p\\*\\| of an arm {short(max(ends))}")
+        explained = [arm["p_infinity"]["r2"] for arm in result.arms if arm["p_infinity"]["r2"] is not None]
+        said += [f"least R² {min(explained):.2f}".replace("-", "−")] if explained else []
     if swings:
         asked = sum(arm["oscillation"]["predicted"] for arm in result.arms)
         said.append(f"{swings} of {asked} questions oscillate that should")
@@ -205,9 +207,13 @@ def script_line(table: pl.DataFrame) -> str:
             f"for {100 * min_of(share):.0f} to {100 * max_of(share):.0f} % of the questions"
         )
     if "fraction_of_matmul" in table.columns:
-        best = updates(table)
-        top = max_of(best["fraction_of_matmul"]) if best.height else math.nan
-        return f"update at up to {100 * top:.0f} % of the measured matmul rate" if best.height else "no update measured"
+        best, plain = updates(table), table.filter(part="update", what="transformers")
+        if not best.height:
+            return "no update measured"
+        said = f"update at up to {100 * max_of(best['fraction_of_matmul']):.0f} % of the measured matmul rate"
+        if plain.height:
+            said += f"; a plain loop with transformers at {100 * max_of(plain['fraction_of_matmul']):.0f} %"
+        return said
     return "every arm ends nearest to its own prediction; see its page"
 
 

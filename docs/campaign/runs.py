@@ -15,12 +15,18 @@ PARTS = {
 }
 
 
+FAR = 0.1
+"""Where one question in twenty ends farther from its p* than this, the page says so."""
+
+
 def of_a_run(result: Result) -> list[str]:
     """Return the tables of a run: measured beside predicted, the bounds, the failures and the causes of the error."""
     return [
         _measured(result),
         _bounds(result),
         *_failures(result),
+        *_far(result),
+        *_swings(result),
         _causes(result),
         *_lengths(result),
     ]
@@ -28,7 +34,7 @@ def of_a_run(result: Result) -> list[str]:
 
 def _measured(result: Result) -> str:
     head = ("arm", "predicted by", "|p_n − predicted|: median", "95 %", "R²", "in the 95 % interval")
-    head = (*head, "|p_∞ − p*|: median", "paper's", "verdict")
+    head = (*head, "|p_∞ − p*|: median, 95 %", "paper's", "verdict")
     words = {True: "pass", False: "**fail**", None: "not judged"}
     rows = [
         [
@@ -38,7 +44,7 @@ def _measured(result: Result) -> str:
             short(arm["residual"]["percentile_95"]),
             decimal(arm["r2"] if arm["residual"]["points"] else arm["p_infinity"]["r2"]),
             share((arm.get("interval") or {}).get("covered")),
-            short(arm["p_infinity"]["median"]),
+            f"{short(arm['p_infinity']['median'])}, {short(arm['p_infinity']['percentile_95'])}",
             _papers(arm),
             words[arm["passed"]],
         ]
@@ -83,6 +89,46 @@ def _failures(result: Result) -> list[str]:
     return ["**What failed, and why:**\n\n" + "\n".join(lines)]
 
 
+def _far(result: Result) -> list[str]:
+    """The arms of small steps some of whose questions end elsewhere, which a median does not show."""
+    far = [arm for arm in result.arms if not arm["residual"]["points"] and (_end(arm, "percentile_95") or 0.0) > FAR]
+    if not far:
+        return []
+    shared = set[str].intersection(*(set(arm["not_modelled"]) for arm in result.arms))
+    lines: list[str] = []
+    for arm in far:
+        own = plain(" ".join(words for words in arm["not_modelled"] if words not in shared))
+        moving = f"Still moving when the run ended: {_end(arm, 'still_moving')} of {arm['questions']}. "
+        size = f"the farthest by {short(_end(arm, 'largest'))}, R² = {decimal(_end(arm, 'r2'))}"
+        lines.append(f"- `{arm['arm']}`: {size}. {moving}{own}".rstrip())
+    words = f"**Some questions end elsewhere**, one in twenty farther than {FAR:g} from p\\*, whatever the median says:"
+    return [f"{words}\n\n" + "\n".join(lines)]
+
+
+def _end(arm: dict[str, Any], name: str) -> Any:
+    return arm["p_infinity"][name]
+
+
+def _swings(result: Result) -> list[str]:
+    """Which questions swing, of runs in which some should."""
+    if not any(arm["oscillation"]["predicted"] for arm in result.arms):
+        return []
+    rows = [
+        [
+            f"`{arm['arm']}`",
+            *(str(arm["oscillation"][name]) for name in ("predicted", "seen", "others")),
+            *(short(arm["oscillation"][name]) for name in ("swing", "swing_predicted")),
+        ]
+        for arm in result.arms
+    ]
+    words = (
+        "Questions that swing: whose last steps all go against the one before. Those that should go on for ever are "
+        "told from the others, which swing where they are still on their way to rest. The last two columns are by how "
+        "much p changes in a step, of those that should and do."
+    )
+    return [f"{words}\n\n{table(('arm', 'should', 'of these do', 'others that do', 'measured', 'predicted'), rows)}"]
+
+
 def _reason(arm: dict[str, Any]) -> str:
     """The largest cause of the error of a step; of a flow, what its settings do that the theory does not have."""
     error = arm["error"]
@@ -113,9 +159,12 @@ def _causes(result: Result) -> str:
             f"that the equations do not have: {plain(' '.join(said))}"
         )
     head = ("arm", "error of one step", "chance", "inner loop", "what is left", "KL(π‖π\\*) left", "loops converged")
-    return "Why measured and predicted differ: root mean square error of one step, and its causes.\n\n" + table(
-        head, rows
+    words = (
+        "Why measured and predicted differ: root mean square error of one step, and its causes. With exact "
+        "expectations and one KL term the column *inner loop* has everything, also what the network cannot represent. "
+        "*KL left* is a mean, often that of one or two questions."
     )
+    return f"{words}\n\n{table(head, rows)}"
 
 
 def _lengths(result: Result) -> list[str]:
@@ -130,7 +179,8 @@ def _lengths(result: Result) -> list[str]:
     head = ("arm", "wrong: tokens at first, at last", "shift", "right: tokens at first, at last", "shift")
     words = (
         "Length of the answers, in tokens; *shift* is how much a question's own mean has changed, with its standard "
-        "error over the questions. A mean over the tokens of each answer should make wrong answers longer."
+        "error over the questions. A mean over the tokens of each answer should make wrong answers longer, and a "
+        "constant divisor should not." + " The small form is too short to tell the two apart." * result.smoke
     )
     return [f"{words}\n\n{table(head, rows)}"]
 

@@ -12,6 +12,7 @@ import dataclasses
 import importlib.util
 import math
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,11 +115,15 @@ def measure(
     told = {"experiment": name, "smoke": smoke, "on": device, **as_table(settings), "libraries": versions(LIBRARIES)}
     try:
         with folder(place), progress() as tell, bad_input():
+            began, longest = time.perf_counter(), 0.0
 
             def between(done: int, total: int, next_part: str) -> None:
+                nonlocal began, longest
+                now = time.perf_counter()
+                began, longest = now, max(longest, now - began)
                 tell(done, total, next_part)
                 if done < total:
-                    deadline.require(f"{done} of {total} parts are done, the next is {next_part}")
+                    deadline.require(f"{done} of {total} parts are done, the next is {next_part}", needed=longest)
 
             run = Run(place.name, told, what.parts(settings, place, deadline), place, device)
             table, _ = perform(run, resume, between)
@@ -128,7 +133,7 @@ def measure(
             raise
         said = str(error).strip().partition("\n")[0][:200]
         raise BadInput(
-            f"memory must be enough for this measurement, got ({said}): lower the sizes or micro_batch_tokens"
+            f"memory must be enough for this measurement, got ({said}): lower the sizes, or what is computed at once"
         ) from None
     finally:
         torch.set_num_threads(threads)

@@ -325,13 +325,16 @@ def resolve(table: Mapping[str, Any]) -> RunConfig:
     >>> print(arm.training.learning_rate, resolve(as_table(arm)) == arm)
     0.01 True
     """
+    for name in ("training", "optimization"):
+        if not isinstance(table.get(name, {}), Mapping):
+            raise ValueError(f"{name} must be a table, got {table[name]!r}")
     training, optimization = dict(table.get("training", {})), dict(table.get("optimization", {}))
     if training.get("update", "exact") != "exact":
-        rates = {t["learning_rate"] for t in (training, optimization) if "learning_rate" in t}
-        if len(rates) > 1:
-            raise ValueError(f"learning_rate must be the same in [training] and [optimization], got {sorted(rates)}")
+        rates = [t["learning_rate"] for t in (training, optimization) if "learning_rate" in t]
+        if len(rates) == 2 and rates[0] != rates[1]:
+            raise ValueError(f"learning_rate must be the same in [training] and [optimization], got {rates}")
         if rates:
-            training["learning_rate"] = optimization["learning_rate"] = rates.pop()
+            training["learning_rate"] = optimization["learning_rate"] = rates[0]
     return build(RunConfig, {**table, "training": training, "optimization": optimization})
 
 

@@ -88,7 +88,7 @@ def where_it_stopped(stopped: TimeLimit, at: RunConfig, arms: Sequence[RunConfig
     where = f"the time limit was reached in arm {at.arm}, {stopped}; {done} of {total} iterations of the run are done"
     if stopped.spent is not None and steps_done(now) == before:
         spent = f"which took more than {stopped.spent:.3g} s"
-        return f"{where}, none of them by this command: the limit must be longer than one iteration, {spent}"
+        return f"{where}, none of them by this command: the limit must be longer than this, {spent}"
     return f"{where}: the same command with --resume goes on"
 
 
@@ -103,7 +103,7 @@ class Keeper:
         self.last = done
         self.order = {question.id: i for i, question in enumerate(arm.task.questions)}
 
-    def keep(self, iteration: int, rows: records.Rows) -> None:
+    def keep(self, iteration: int, rows: records.Rows, due: bool) -> None:
         for name in ("success", "completions"):
             found = self.arm.gathered(rows[name])
             self.waiting[name] += records.ordered(found, self.order)
@@ -111,7 +111,7 @@ class Keeper:
             self.waiting[name] += rows[name]
         self.last = iteration
         ends = iteration == self.arm.config.iterations
-        if iteration == 0 or iteration % self.arm.config.checkpoint_every == 0 or ends:
+        if due or iteration % self.arm.config.checkpoint_every == 0 or ends:
             self._save()
 
     def _save(self) -> None:

@@ -32,8 +32,13 @@ from grpo_dynamics.training.steps.gradient_step import gradient_step, require_lo
 Told = Callable[[int, int, str], None]
 """Called before each iteration as (done, total, what is next), and once more at the end."""
 
+NEARLY = 3
+"""Where there is no time for so many iterations as long as the longest, each is kept as soon as it is done."""
 
-def iterate(arm: Arm, done: int, keep: Callable[[int, Rows], None], tell: Told, deadline: Deadline = NEVER) -> None:
+
+def iterate(
+    arm: Arm, done: int, keep: Callable[[int, Rows, bool], None], tell: Told, deadline: Deadline = NEVER
+) -> None:
     """Train from iteration ``done`` to the last.
 
     An iteration begins only where there is time for one as long as the longest so far. What a limit breaks off
@@ -42,7 +47,8 @@ def iterate(arm: Arm, done: int, keep: Callable[[int, Rows], None], tell: Told, 
     Args:
         arm: what is trained.
         done: iterations that are done; −1 at first, 0 once π_ref is measured.
-        keep: is given each iteration and its rows, of this process's questions; 0 is the policy before training.
+        keep: is given each iteration, its rows, of this process's questions, and whether the time is nearly over, so
+            that a checkpoint is due; 0 is the policy before training.
         tell: told before each iteration.
         deadline: when the command's time is over.
 
@@ -51,7 +57,7 @@ def iterate(arm: Arm, done: int, keep: Callable[[int, Rows], None], tell: Told, 
     """
     total, longest = arm.config.iterations, 0.0
     if done < 0:
-        keep(0, measured(arm, 0, no_rows()))
+        keep(0, measured(arm, 0, no_rows()), True)
     for n in range(max(done, 0) + 1, total + 1):
         deadline.require(f"before iteration {n} of {total}", needed=longest)
         tell(n - 1, total, f"{arm.config.arm}: iteration {n}")
@@ -61,8 +67,8 @@ def iterate(arm: Arm, done: int, keep: Callable[[int, Rows], None], tell: Told, 
         except TimeLimit:
             raise TimeLimit(f"within iteration {n} of {total}", spent=time.perf_counter() - start) from None
         refresh(arm, n)
-        keep(n, rows)
         longest = max(longest, time.perf_counter() - start)
+        keep(n, rows, deadline.passed(needed=NEARLY * longest))
     tell(total, total, f"{arm.config.arm}: done")
 
 

@@ -58,9 +58,9 @@ def single_questions(comparison: Comparison, seed: int = 0) -> Figure:
         axes.set_xlabel("iteration $n$")
         axes.tick_params(labelbottom=True)
     which = f"{len(chosen)} of {len(grid.questions)} questions, drawn at random"
-    share = np.nanmean(inside) if np.isfinite(inside).any() else np.nan
+    counted = inside[np.isfinite(inside)]
     figure.suptitle(
-        f"{which}. Inside: {share:.0%} of all {int(np.isfinite(inside).sum())} measurements.".replace("nan%", "–"),
+        f"{which}. Inside: {int(counted.sum())} of all {counted.size} measurements.",
         fontsize=9,
         x=0.01,
         ha="left",

@@ -146,7 +146,7 @@ def test_what_is_said_names_the_arm_and_how_far_the_run_is(config, tmp_path, mon
     # the next command asks before the arm, before the iteration and before the draw, and is over within the iteration
     said = limited(3)
     assert said.startswith("the time limit was reached in arm k3, within iteration 2 of 5; 1 of 8 iterations ")
-    assert "none of them by this command: the limit must be longer than one iteration, which took more than " in said
+    assert "none of them by this command: the limit must be longer than this, which took more than " in said
     with pytest.raises(ValueError, match="which is stopped: add --resume, or remove it"):
         run(config, tmp_path)
     monkeypatch.undo()

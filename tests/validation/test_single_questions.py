@@ -216,7 +216,7 @@ def test_the_picture_shows_the_measurements_and_marks_those_outside():
     assert len(outside) == 1
     assert outside[0].get_color() == VERMILION
     np.testing.assert_array_equal(outside[0].get_xydata(), [[2, 0.01]])
-    assert "Inside: 83% of all 6 measurements" in figure.get_suptitle()
+    assert "Inside: 5 of all 6 measurements" in figure.get_suptitle()
     assert render(figure, "png") == render(single_questions(found), "png")
 
 
