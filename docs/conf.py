@@ -75,6 +75,7 @@ nitpick_ignore_regex = [(r"py:class", r".*"), (r"py:data", r"FIGURES"), (r"py:ob
 html_theme = "furo"
 html_title = "grpo_dynamics"
 html_static_path = ["_static"]
+html_extra_path = ["_generated/pages"]  # the explorer, which generate.py puts together
 html_css_files = ["grpo_dynamics.css"]
 html_show_sphinx = False
 html_copy_source = False
