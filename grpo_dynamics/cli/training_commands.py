@@ -6,7 +6,10 @@ from typing import Annotated
 import typer
 
 from grpo_dynamics.cli import options
-from grpo_dynamics.cli.errors import number, path
+from grpo_dynamics.cli.errors import choice, number, path
+
+KINDS = ("trl", "verl", "open-instruct", "nano-aha", "generic")
+"""What ``validate --from`` reads."""
 
 
 def make_model_command(
@@ -138,11 +141,16 @@ def run_command(
     return run_training(config, out, resume, as_json, unsafe_no_sandbox, time_limit, smoke)
 
 
+_DUMP = "Runs of other trainers"
+
+
 def validate_command(
     run: Annotated[
         Path,
         typer.Argument(
-            metavar="RUN_DIR", help="Folder of a run, or of one of its arms.", parser=path("run", "a folder")
+            metavar="RUN_DIR",
+            help="Folder of a run, or of one of its arms; with --from what the trainer wrote.",
+            parser=path("run", "a folder"),
         ),
     ],
     out: Annotated[
@@ -154,6 +162,121 @@ def validate_command(
             parser=path("out", "a folder"),
         ),
     ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="KIND",
+            help="What wrote the completions: trl, verl, open-instruct, nano-aha, or generic for a table of any origin "
+            "(.csv, .jsonl, .parquet, or a folder of them).",
+            rich_help_panel=_DUMP,
+            parser=choice("from", KINDS),
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="The trainer's settings: .json, .yaml or .toml. Default: looked for beside the dump.",
+            rich_help_panel=_DUMP,
+            parser=path("config", "a file"),
+        ),
+    ] = None,
+    p_ref: Annotated[
+        Path | None,
+        typer.Option(
+            "--p-ref",
+            metavar="FILE",
+            help="Success counts before training: question_id, successes, samples (.csv, .jsonl, .parquet). Default: "
+            "what was sampled before the first update; else the first visit, as an upper bound.",
+            rich_help_panel=_DUMP,
+            parser=path("p_ref", "a file"),
+        ),
+    ] = None,
+    trainer: Annotated[
+        str | None,
+        typer.Option("--trainer", metavar="NAME", help="Which one wrote a generic table.", rich_help_panel=_DUMP),
+    ] = None,
+    trainer_version: Annotated[
+        str | None,
+        typer.Option(
+            "--trainer-version",
+            metavar="V",
+            help="Such as 1.16. Default: as the run says, or the newest that was read.",
+            rich_help_panel=_DUMP,
+        ),
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="An option of the trainer, over its config, such as beta=0.04; repeatable.",
+            rich_help_panel=_DUMP,
+        ),
+    ] = None,
+    success_column: Annotated[
+        str | None,
+        typer.Option(
+            "--success-column",
+            metavar="NAME",
+            help="The column that says right or wrong. Default: the only reward, acc, or score.",
+            rich_help_panel=_DUMP,
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--threshold",
+            metavar="X",
+            help="Right is a reward of at least X. Default: rewards of two values say it themselves.",
+            rich_help_panel=_DUMP,
+            parser=number("threshold", "a number"),
+        ),
+    ] = None,
+    question_column: Annotated[
+        str | None,
+        typer.Option(
+            "--question-column",
+            metavar="NAME",
+            help="The column that names the question. Default: question_id if there is one, else the prompt.",
+            rich_help_panel=_DUMP,
+        ),
+    ] = None,
+    step_column: Annotated[
+        str | None,
+        typer.Option(
+            "--step-column",
+            metavar="NAME",
+            help="The column of the steps of a generic table. Default: iteration, step or global_step.",
+            rich_help_panel=_DUMP,
+        ),
+    ] = None,
+    first_step: Annotated[
+        int | None,
+        typer.Option(
+            "--first-step",
+            metavar="N",
+            help="The step whose completions are of the policy before training. Default: as the trainer counts.",
+            rich_help_panel=_DUMP,
+            parser=number("first_step", "an integer", int),
+        ),
+    ] = None,
+    window: Annotated[
+        int | None,
+        typer.Option(
+            "--window",
+            metavar="N",
+            help="Count N dumped steps together. Default: so many that each question is seen about once in each.",
+            rich_help_panel=_DUMP,
+            parser=number("window", "an integer >= 1", int),
+        ),
+    ] = None,
+    which: Annotated[
+        str | None,
+        typer.Option("--run", metavar="NAME", help="Which run of a folder of open-instruct's.", rich_help_panel=_DUMP),
+    ] = None,
     as_json: options.Json = False,
 ) -> int:
     """Lay what a run measured over what the theory predicts of it.
@@ -163,11 +286,32 @@ def validate_command(
     the pictures (PNG, PDF), the tables (parquet) and the numbers (JSON). A
     run that is not finished is compared as far as it is. The exit code is 1
     if a threshold in the table "validation" of its config is not met.
+    With --from it reads what another trainer has dumped: every completion
+    goes into completions.parquet, and p of a question is k of n of them.
 
     Examples:
       grpo-dynamics validate runs/cpu_arithmetic
       grpo-dynamics validate runs/cpu_arithmetic/beta_1 --out report --json
+      grpo-dynamics validate output_dir --from trl --config grpo.yaml
+      grpo-dynamics validate rollouts --from verl --p-ref base_model.csv
+      grpo-dynamics validate log.csv --from generic --trainer oat
+        --set beta=0.1
     """
-    from grpo_dynamics.cli.validate import validate_run
+    from grpo_dynamics.cli.validate import Reading, validate_run
 
-    return validate_run(run, out, as_json)
+    reading = Reading(
+        kind=kind,
+        config=config,
+        p_ref=p_ref,
+        trainer=trainer,
+        trainer_version=trainer_version,
+        setting=tuple(setting or ()),
+        success_column=success_column,
+        threshold=threshold,
+        question_column=question_column,
+        step_column=step_column,
+        first_step=first_step,
+        window=window,
+        run=which,
+    )
+    return validate_run(run, out, reading, as_json)

@@ -2,26 +2,60 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grpo_dynamics import __version__
-from grpo_dynamics.cli.errors import bad_input
+from grpo_dynamics.cli.errors import bad_input, leave_out
 from grpo_dynamics.cli.output import print_json, progress, screen, table
 from grpo_dynamics.cli.paper import folder
 
+if TYPE_CHECKING:
+    from grpo_dynamics.validation.readers import Converted
 
-def validate_run(run: Path, out: Path | None, as_json: bool) -> int:
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What is said of another trainer's dump, as :func:`~grpo_dynamics.validation.readers.read_dump` takes it."""
+
+    kind: str | None = None
+    config: Path | None = None
+    p_ref: Path | None = None
+    trainer: str | None = None
+    trainer_version: str | None = None
+    setting: tuple[str, ...] = ()
+    success_column: str | None = None
+    threshold: float | None = None
+    question_column: str | None = None
+    step_column: str | None = None
+    first_step: int | None = None
+    window: int | None = None
+    run: str | None = None
+
+
+def validate_run(run: Path, out: Path | None, reading: Reading, as_json: bool) -> int:
     """Compare a run with its theory, write and print what comes of it; return the exit code."""
     from grpo_dynamics.validation.report import validate
     from grpo_dynamics.validation.run_directory import read_run
 
-    with bad_input():
-        measured = read_run(run)
-    out = run / "validation" if out is None else out
+    completions = None
+    if reading.kind is None:
+        given = {name: None if value == () else value for name, value in dataclasses.asdict(reading).items()}
+        leave_out("without --from", **given)
+        with bad_input():
+            measured = read_run(run)
+    else:
+        converted = _read(run, reading)
+        measured, completions = converted.measured, converted.completions
+    if out is None:
+        out = run.with_name(f"{run.name}.validation") if run.is_file() else run / "validation"
     with folder(out), progress() as tell, bad_input():
         made = validate(measured, out, tell)
+        if completions is not None:
+            completions.write_parquet(out / "completions.parquet")
+            made.paths.append(out / "completions.parquet")
     code = 1 if made.passed is False else 0
     if as_json:
         answer: dict[str, Any] = {"command": "validate", "version": __version__, "run": str(run), "out": str(out)}
@@ -31,6 +65,24 @@ def validate_run(run: Path, out: Path | None, as_json: bool) -> int:
     show(made.summaries, measured.notes)
     print(f"\nOpen {made.page.resolve()}")
     return code
+
+
+def _read(path: Path, reading: Reading) -> Converted:
+    """What another trainer has dumped."""
+    from grpo_dynamics.cli.trainers import parse_setting
+    from grpo_dynamics.validation.readers import Choices, read_dump
+
+    names = {field.name for field in dataclasses.fields(Choices)}
+    with bad_input():
+        return read_dump(
+            str(reading.kind),
+            path,
+            Choices(**{name: value for name, value in dataclasses.asdict(reading).items() if name in names}),
+            config=reading.config,
+            trainer=reading.trainer,
+            version=reading.trainer_version,
+            options=dict(parse_setting(text) for text in reading.setting),
+        )
 
 
 def show(summaries: Sequence[dict[str, Any]], notes: Sequence[str]) -> None:

@@ -99,12 +99,12 @@ def compare(arm: Arm, theory: Theory | None = None) -> Comparison:
 
     Args:
         arm: what was measured.
-        theory: what to compare with; that of the arm's own settings if not given.
+        theory: what to compare with; the arm's own, or that of its settings, if not given.
 
     Raises:
         ValueError: for settings that are no way to train.
     """
-    theory = theory_of(arm.config) if theory is None else theory
+    theory = theory or arm.theory or theory_of(arm.config)
     training, grid = training_of(arm.config), arm.grid()
     chance = _chance(arm, grid)
     by_orbit, by_step = orbit(theory, grid), one_step(theory, grid, chance)
@@ -141,8 +141,7 @@ def ends_of(grid: Grid, exact: bool) -> Ends:
         samples = np.nansum(grid.samples[-half:], axis=0)
         chance = np.where(known, 1.96 * np.sqrt(2 * p * (1 - p) / np.maximum(samples, 1)), 0.0)
         if not exact and len(before) > 1:
-            scatter = np.nanvar(last, axis=0, ddof=1) + np.nanvar(before, axis=0, ddof=1)
-            chance = np.maximum(chance, 1.96 * np.sqrt(scatter / len(last)))
+            chance = np.maximum(chance, 1.96 * np.sqrt(_variance_of_mean(last) + _variance_of_mean(before)))
     return Ends(p, np.where(known, low, p), np.where(known, high, p), drift > np.maximum(0.02, chance))
 
 
@@ -285,6 +284,13 @@ def _difference(first: Array, second: Array) -> Array:
     with np.errstate(all="ignore"):
         result = first - second
     return np.where(np.isfinite(result), result, np.nan)
+
+
+def _variance_of_mean(values: Array) -> Array:
+    """Of each column, from its scatter; 0 where fewer than two measurements are there to tell."""
+    count = np.isfinite(values).sum(axis=0)
+    squares = np.nansum((values - _mean(values)) ** 2, axis=0)
+    return np.where(count > 1, squares / np.maximum(count - 1, 1) / np.maximum(count, 1), 0.0)
 
 
 def _mean(values: Array) -> Array:

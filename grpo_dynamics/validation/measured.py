@@ -12,6 +12,7 @@ import polars as pl
 from grpo_dynamics.arrays import Array
 from grpo_dynamics.intervals import wilson
 from grpo_dynamics.logodds import logit, sigmoid
+from grpo_dynamics.validation.theory_of_run import Theory
 
 SUCCESS: dict[str, Any] = {
     "iteration": pl.Int64,
@@ -80,6 +81,7 @@ class Arm:
         manifest: how it was made.
         finished: whether all iterations are there.
         notes: what a reader has to know about the files.
+        theory: what it is compared with; None: that of its config.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Arm:
     manifest: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
     finished: bool = True
     notes: tuple[str, ...] = ()
+    theory: Theory | None = None
 
     def grid(self) -> Grid:
         """Return the measurements as arrays, and any other number of the table by :func:`matrix`."""

@@ -141,7 +141,9 @@ def _left_out(told: Numbers) -> str:
 
 def _other(own: Comparison, theory: Theory, counted: Array) -> Numbers:
     """Another theory judged on the same measurements in the same way."""
-    chosen = np.where(own.moving, one_step(theory, own.grid).p, orbit(theory, own.grid).p)
+    chosen = np.full_like(own.grid.p, np.nan)
+    if own.theory.has_orbits:  # else only ends are compared, and the paths of another theory are not needed
+        chosen = np.where(own.moving, one_step(theory, own.grid).p, orbit(theory, own.grid).p)
     goal = limits(theory, own.grid)
     residual = (own.grid.p - chosen)[counted][1:]
     mine = own.residual[counted][1:]
