@@ -49,7 +49,9 @@ def chosen_trainer(
             if option != "reward_scale" and found.full_name(known, option) in (
                 found.full_name(known, short_name) for short_name in short
             ):
-                refuse("set", f"left out for {option} with --beta or --group-size", f"{option}={given[option]}")
+                refuse(
+                    "set", f"left out for {option}, which an option of the command says", f"{option}={given[option]}"
+                )
         scale = given.pop("reward_scale", 1.0)
         return trainer(name, version, reward_scale=scale, **short, **given)
 
