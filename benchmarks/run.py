@@ -25,13 +25,17 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 import atlas
+import callback
 import certificates
 import cuda
+import explorer
 import population
+import readers
 import roots
 import running
 import simulation
 import startup
+import sweep
 import training
 
 
@@ -83,6 +87,10 @@ SECTIONS = {
     "simulation": simulation.measure,
     "population": population.measure,
     "training": training.measure,
+    "explorer": explorer.measure,
+    "callback": callback.measure,
+    "readers": readers.measure,
+    "sweep": sweep.measure,
 }
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any
 
 from campaign import page as campaign_page
 
+from grpo_dynamics import explorer
 from grpo_dynamics.claims import Claim, Group, claims, counts
 from grpo_dynamics.cli import main
 from grpo_dynamics.plotting import write_whole
@@ -29,8 +30,8 @@ from paper_figures.files import contents
 from paper_figures.page import CAPTIONS
 
 COMMANDS = (
-    *("predict", "which-kl", "design", "atlas", "simulate", "make-model", "run", "validate"),
-    *("figures", "reproduce", "claims"),
+    *("predict", "which-kl", "design", "atlas", "advise", "explore", "simulate", "make-model", "run"),
+    *("validate", "sweep", "figures", "reproduce", "claims"),
 )
 
 
@@ -45,6 +46,7 @@ def everything(docs: Path) -> None:
     write(docs / "_generated" / "claims.md", claims_page(every, proofs))
     write(docs / "_generated" / "theorems.md", "\n\n".join(theorem_section(proof) for proof in proofs.values()))
     write(docs / "_generated" / "trainers.md", "\n\n".join(preset_section(preset) for preset in PRESETS.values()))
+    write(docs / "_generated" / "pages" / "explore.html", explorer.page())
     write(docs / "_generated" / "commands.md", "\n\n".join(help_of(name) for name in COMMANDS))
     write(docs / "_generated" / "campaign.md", campaign_page.page(docs.parent / "experiments" / "results"))
     for run in ("cpu_arithmetic", "cpu_flow"):

@@ -14,7 +14,15 @@ import typer
 from typer.core import TyperGroup
 
 from grpo_dynamics import __version__
-from grpo_dynamics.cli import paper_commands, simulation_commands, theory_commands, training_commands
+from grpo_dynamics.cli import (
+    advice_commands,
+    explorer_commands,
+    paper_commands,
+    simulation_commands,
+    sweep_commands,
+    theory_commands,
+    training_commands,
+)
 from grpo_dynamics.cli.errors import BadInput, refuse
 
 
@@ -76,10 +84,13 @@ COMMANDS = {
     "which-kl": theory_commands.which_kl_command,
     "design": theory_commands.design_command,
     "atlas": theory_commands.atlas_command,
+    "explore": explorer_commands.explore_command,
+    "advise": advice_commands.advise_command,
     "simulate": simulation_commands.simulate_command,
     "make-model": training_commands.make_model_command,
     "run": training_commands.run_command,
     "validate": training_commands.validate_command,
+    "sweep": sweep_commands.sweep_command,
     "figures": paper_commands.figures_command,
     "reproduce": paper_commands.reproduce_command,
     "claims": paper_commands.claims_command,
