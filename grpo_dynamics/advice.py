@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from grpo_dynamics.arrays import Array, require
-from grpo_dynamics.forecast import GRID, Aim, Outcome, outcome, passes, whole_steps
+from grpo_dynamics.forecast import GRID, Goal, Outcome, outcome, passes, whole_steps
 from grpo_dynamics.posterior import samples_to_exclude
 from grpo_dynamics.question_files import Questions
 from grpo_dynamics.theory.flow import Flow
@@ -56,7 +56,7 @@ class Advice:
     candidates: pl.DataFrame
     questions: pl.DataFrame
     passes: pl.DataFrame
-    aim: Aim
+    aim: Goal
     whole_steps: float
 
 
@@ -66,7 +66,7 @@ def advise(
     betas: Sequence[float],
     group_sizes: Sequence[int | None],
     ks: Sequence[int] = (1, 8, 64),
-    aim: Aim | None = None,
+    aim: Goal | None = None,
     progress: Progress | None = None,
 ) -> Advice:
     """Return the β and G that amplify the most questions without surprises, and what becomes of each question.
@@ -95,7 +95,7 @@ def advise(
     >>> found.beta, round(found.expected, 2)
     (0.4, 2.0)
     """
-    aim = aim or Aim()
+    aim = aim or Goal()
     beta = np.asarray(betas, float)
     require("betas", beta, "finite numbers > 0", lambda x: (x > 0) & (x < math.inf))
     if beta.ndim != 1 or beta.size == 0 or not group_sizes:
@@ -189,7 +189,7 @@ def chosen(candidates: pl.DataFrame) -> dict[str, Any]:
     return good.sort("kl", "group_size", "beta", descending=[False, False, True]).row(0, named=True)
 
 
-def _questions(questions: Questions, masses: Array, place: Array, best: Outcome, row: int, aim: Aim) -> pl.DataFrame:
+def _questions(questions: Questions, masses: Array, place: Array, best: Outcome, row: int, aim: Goal) -> pl.DataFrame:
     import polars as pl
 
     successes, samples = counts(questions)

@@ -25,7 +25,7 @@ GRID = Grid(400)
 
 
 @dataclasses.dataclass(frozen=True)
-class Aim:
+class Goal:
     """What counts as success of a training.
 
     Args:
@@ -79,7 +79,7 @@ class Outcome:
         return (self.amplified & ~(self.bistable | self.oscillating | self.undecided)) * self.moves
 
 
-def outcome(dynamics: Recursion | Flow, betas: int, group_size: int | None, aim: Aim) -> Outcome:
+def outcome(dynamics: Recursion | Flow, betas: int, group_size: int | None, aim: Goal) -> Outcome:
     """Return what the dynamics of shape (betas, bins), or (bins,) where β has no part in them, do."""
     shape = (betas, GRID.bins)
     where = limit(dynamics, GRID.p)

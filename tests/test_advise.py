@@ -18,7 +18,7 @@ import grpo_dynamics as gd
 from grpo_dynamics.advice import advise, chosen
 from grpo_dynamics.cli import main
 from grpo_dynamics.cli.advise import preferred
-from grpo_dynamics.forecast import Aim
+from grpo_dynamics.forecast import Goal
 from grpo_dynamics.posterior import Grid, largest_hidden, samples_to_exclude, silent_probability
 from grpo_dynamics.question_files import Questions
 from tests.integrations.brute import mean_over_beta
@@ -127,7 +127,7 @@ def test_dr_grpo_by_its_closed_form(beta):
 
 def test_one_question_of_a_flow_against_an_integral_over_p():
     """scipy.integrate.quad over p itself, where the density of Beta(3½, 5½) is smooth; p* from the fixed points."""
-    found = advise(questions((3, 8)), trl, [1.0], [8], aim=Aim(budget=10**6))
+    found = advise(questions((3, 8)), trl, [1.0], [8], aim=Goal(budget=10**6))
     posterior = stats.beta(3.5, 5.5)
     flow = gd.trainer("trl", "1.16", beta=1.0, num_generations=8)
 
@@ -170,7 +170,7 @@ def test_oscillation_is_no_success():
 
 def test_a_second_stable_state_is_no_success():
     assert gd.regime(gd.grpo(1.0, 0.2)).label == gd.Regime.BISTABLE
-    found = advise(questions((20_000, 100_000)), whitened, [1.0], [None], aim=Aim(gain=0.2))
+    found = advise(questions((20_000, 100_000)), whitened, [1.0], [None], aim=Goal(gain=0.2))
     row = found.candidates.row(0, named=True)
     assert row["bistable"] > 0.99
     assert row["amplified"] > 0.99  # 0.20 to 0.68 is well above a fifth of the failures
@@ -182,7 +182,7 @@ def test_small_steps_settle_where_whole_ones_would_oscillate():
     flow = gd.trainer("trl", "1.16", beta=0.4, num_generations=16).at(1e-3)
     assert gd.regime(flow).label == gd.Regime.ONE_STABLE
     assert gd.regime(flow.recursion).label == gd.Regime.OSCILLATING
-    found = advise(questions((1000, 1_000_000)), trl, [0.4], [16], aim=Aim(gain=0.1))
+    found = advise(questions((1000, 1_000_000)), trl, [0.4], [16], aim=Goal(gain=0.1))
     assert found.whole_steps > 0.99
     assert found.candidates["oscillating"][0] == 0
 
@@ -202,7 +202,7 @@ def test_the_advised_one_moves_the_least_of_the_nearly_best():
 
 def test_a_question_moves_if_one_group_of_the_budget_is_not_silent():
     """By the binomial: each group is silent with p^G + (1−p)^G, and there are budget/G of them."""
-    found = advise(questions((4, 1000)), trl, [0.4], [8], aim=Aim(budget=64))
+    found = advise(questions((4, 1000)), trl, [0.4], [8], aim=Goal(budget=64))
     wanted = mean_over_beta(lambda p: (p**8 + (1 - p) ** 8) ** 8, 4, 1000)
     assert found.questions["cannot_move"][0] == pytest.approx(wanted, abs=1e-4)
     stays = found.questions.row(0, named=True)

@@ -127,7 +127,7 @@ def advise_on(
     """Read the questions, write picture and tables, and print the advice."""
     from grpo_dynamics.advice import advise
     from grpo_dynamics.advice_plot import draw
-    from grpo_dynamics.forecast import Aim
+    from grpo_dynamics.forecast import Goal
     from grpo_dynamics.plotting import save, write_whole
     from grpo_dynamics.question_files import read_questions, table_bytes
 
@@ -135,7 +135,7 @@ def advise_on(
     with progress() as tell, bad_input():
         questions = read_questions(source, **columns)
         betas = preferred(chosen.low, chosen.high)
-        found = advise(questions, rule.dynamics, betas.tolist(), group_sizes, ks, Aim(**aim), tell)
+        found = advise(questions, rule.dynamics, betas.tolist(), group_sizes, ks, Goal(**aim), tell)
     files: list[Path] = []
     with folder(out), writing("out", out):
         files += save(draw(found, f"{source.name}, {rule.title}"), out / "advice")

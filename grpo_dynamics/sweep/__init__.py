@@ -5,7 +5,7 @@ again; what a table holds depends on its config alone, not on the engine, the or
 """
 
 from grpo_dynamics.sweep.perform import Options, perform
-from grpo_dynamics.sweep.plan import Sweep, Task, read_sweep
+from grpo_dynamics.sweep.plan import Sweep, SweepTask, read_sweep
 from grpo_dynamics.sweep.results import gather
 
-__all__ = ["Options", "Sweep", "Task", "gather", "perform", "read_sweep"]
+__all__ = ["Options", "Sweep", "SweepTask", "gather", "perform", "read_sweep"]

@@ -14,7 +14,7 @@ from grpo_dynamics.arrays import require
 from grpo_dynamics.provenance import commit, hardware, versions
 from grpo_dynamics.sweep.engines import Engine, Round, opened, require_engine
 from grpo_dynamics.sweep.kinds import KINDS
-from grpo_dynamics.sweep.plan import Sweep, Task, column_types
+from grpo_dynamics.sweep.plan import Sweep, SweepTask, column_types
 from grpo_dynamics.sweep.store import Store, claim, write_about
 
 Told = Callable[[int, int, str], None]
@@ -113,14 +113,16 @@ def perform(sweep: Sweep, out: str | Path, options: Options | None = None, tell:
     return outcome
 
 
-def _rounds(store: Store, sweep: Sweep, waiting: Sequence[Task], do: Round, retries: int) -> tuple[int, dict[str, str]]:
+def _rounds(
+    store: Store, sweep: Sweep, waiting: Sequence[SweepTask], do: Round, retries: int
+) -> tuple[int, dict[str, str]]:
     """Work through the tasks; return how often the engine broke, and the reasons of what failed for good.
 
     A round that breaks leaves markers of the tasks that were running. One of them may have killed its worker, the
     others only went down with the pool: from then on each of these runs alone, so that the guilty one is known.
     """
     types = column_types(sweep)
-    alone: list[Task] = []
+    alone: list[SweepTask] = []
     tries: Counter[str] = Counter()
     failed: dict[str, str] = {}
     broken = idle = 0

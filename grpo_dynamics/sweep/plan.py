@@ -40,7 +40,7 @@ class _File:
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class SweepTask:
     """One piece of a sweep.
 
     Attributes:
@@ -69,7 +69,7 @@ class Sweep:
     name: str
     kind: str
     axes: Mapping[str, tuple[Any, ...]]
-    tasks: tuple[Task, ...]
+    tasks: tuple[SweepTask, ...]
     value: str | None
 
     def identity(self) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def _leaves(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, A
             yield f"{before}{key}", value
 
 
-def _task(name: str, kind: Kind, base: Mapping[str, Any], change: Mapping[str, Any], names: Sequence[str]) -> Task:
+def _task(name: str, kind: Kind, base: Mapping[str, Any], change: Mapping[str, Any], names: Sequence[str]) -> SweepTask:
     """Return the task of a base and what it changes, its config complete and checked."""
     table: dict[str, Any] = copy.deepcopy(dict(base))
     for key, value in change.items():
@@ -154,7 +154,7 @@ def _task(name: str, kind: Kind, base: Mapping[str, Any], change: Mapping[str, A
         where = ", ".join(f"{key} = {value!r}" for key, value in change.items())
         raise ValueError(f"{error} (in the task {where})") from None
     own = digest(json_bytes([name, config]))[:16]
-    return Task(own, {key: change.get(key) for key in names}, config)
+    return SweepTask(own, {key: change.get(key) for key in names}, config)
 
 
 def _put(table: dict[str, Any], key: str, value: Any) -> None:
@@ -168,8 +168,8 @@ def _put(table: dict[str, Any], key: str, value: Any) -> None:
     table[last] = value
 
 
-def _require_different(tasks: Sequence[Task]) -> None:
-    seen: dict[str, Task] = {}
+def _require_different(tasks: Sequence[SweepTask]) -> None:
+    seen: dict[str, SweepTask] = {}
     for task in tasks:
         if task.id in seen:
             both = f"{dict(seen[task.id].axes)!r} and {dict(task.axes)!r}"

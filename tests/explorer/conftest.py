@@ -41,8 +41,9 @@ globalThis.ask = {
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
+    """A browser. One for each module: as long as it is open, so is an event loop, and other tests start their own."""
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: no browser to drive")
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
@@ -54,7 +55,7 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ask(chromium):
     """Call the explorer's arithmetic in the browser: the same script as in the page, without its pictures."""
     page = chromium.new_page()
@@ -68,7 +69,7 @@ def ask(chromium):
     page.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def file(tmp_path_factory):
     """The page on disk."""
     path = tmp_path_factory.mktemp("explorer") / "explorer.html"

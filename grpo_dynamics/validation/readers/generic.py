@@ -21,7 +21,7 @@ from grpo_dynamics.validation.readers.samples import (
     Choices,
     Dump,
     Notes,
-    Questions,
+    QuestionIds,
     as_text,
     known_rows,
     lengths,
@@ -55,7 +55,7 @@ def read(path: Path, choices: Choices, settings: Mapping[str, Any], notes: Notes
         raise ValueError(
             f"path must be a file that ends in {', '.join(ENDINGS)}, or a folder of them, got {str(path)!r}"
         )
-    questions, parts = Questions(), list[pl.DataFrame]()
+    questions, parts = QuestionIds(), list[pl.DataFrame]()
     named_iteration, refused = False, ""
     for file in files:
         names = _names(file, notes)
@@ -168,7 +168,7 @@ def _tables(file: Path, columns: list[str], chosen: Mapping[str, str], notes: No
     yield table
 
 
-def _rows(table: pl.DataFrame, chosen: Mapping[str, str], questions: Questions) -> pl.DataFrame:
+def _rows(table: pl.DataFrame, chosen: Mapping[str, str], questions: QuestionIds) -> pl.DataFrame:
     columns: list[Any] = ["row"] if "row" in table.columns and "row" not in chosen.values() else []
     for what, name in chosen.items():
         column = table[name]
@@ -190,7 +190,7 @@ def _rows(table: pl.DataFrame, chosen: Mapping[str, str], questions: Questions) 
 
 
 def _counted(
-    table: pl.DataFrame, chosen: Mapping[str, str], questions: Questions, file: Path, notes: Notes
+    table: pl.DataFrame, chosen: Mapping[str, str], questions: QuestionIds, file: Path, notes: Notes
 ) -> pl.DataFrame:
     """A row of k successes in n samples as two: k right ones, and n − k wrong ones."""
     rows = _rows(table, chosen, questions).with_columns(pl.col(COUNTS).cast(pl.Float64, strict=False))

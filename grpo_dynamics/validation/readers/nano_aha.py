@@ -18,7 +18,7 @@ from typing import Any
 import polars as pl
 
 from grpo_dynamics.validation.readers.lines import column
-from grpo_dynamics.validation.readers.samples import Choices, Dump, Notes, Questions, known_rows, shown
+from grpo_dynamics.validation.readers.samples import Choices, Dump, Notes, QuestionIds, known_rows, shown
 
 NAME = re.compile(r"eps_(\d+)\.json")
 FOLDER = re.compile(r".*_temp(?P<temperature>[^_]+)_kl(?P<kl_coeff>[^_]+)_lr[^_]+_al(?P<algorithm>grpo|vineppo)")
@@ -50,7 +50,7 @@ def read(path: Path, choices: Choices, settings: Mapping[str, Any], notes: Notes
         what = f"{str(path)!r}, with several runs: {shown(runs)}" if runs else repr(str(path))
         raise ValueError(f"path must be the folder of one run, with episodes/eps_000000.json, got {what}")
     column_name = choices.success_column or "reward"
-    questions, parts = Questions(), list[pl.DataFrame]()
+    questions, parts = QuestionIds(), list[pl.DataFrame]()
     for step, file in files:
         rows = [row for row in _objects(file, notes) if isinstance(row, dict)]
         asked = choices.question_column

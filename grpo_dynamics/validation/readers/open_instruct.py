@@ -24,7 +24,7 @@ from grpo_dynamics.validation.readers.samples import (
     Choices,
     Dump,
     Notes,
-    Questions,
+    QuestionIds,
     as_text,
     known_rows,
     lengths,
@@ -63,7 +63,7 @@ def read(path: Path, choices: Choices, settings: Mapping[str, Any], notes: Notes
     run = choices.run or runs[0]
     column = choices.success_column or "reward"
     needed = [*NEEDED[:2], column, *([choices.question_column] if choices.question_column else [])]
-    questions, parts = Questions(), list[tuple[str, pl.DataFrame]]()
+    questions, parts = QuestionIds(), list[tuple[str, pl.DataFrame]]()
     for name, _, file in files:
         if name != run:
             continue

@@ -19,7 +19,7 @@ SAMPLES: dict[str, Any] = {
     "completion_length": pl.UInt32,
     "finish_reason": pl.String,
 }
-"""Columns of the rows that a reader makes: question is a number of :class:`Questions`; lengths may be null."""
+"""Columns of the rows that a reader makes: question is a number of :class:`QuestionIds`; lengths may be null."""
 
 SHOWN = 300
 """So many characters of a prompt are kept, for people to see which question it is."""
@@ -78,7 +78,7 @@ class Notes:
         )
 
 
-class Questions:
+class QuestionIds:
     """The questions of a dump, numbered as they come: their ids, and the beginnings of their prompts."""
 
     def __init__(self) -> None:
@@ -221,7 +221,7 @@ class Dump:
     """
 
     samples: pl.DataFrame
-    questions: Questions
+    questions: QuestionIds
     first_step: int
     threshold: float | None
     unit: str

@@ -24,7 +24,7 @@ from grpo_dynamics.validation.readers.samples import (
     Choices,
     Dump,
     Notes,
-    Questions,
+    QuestionIds,
     as_text,
     contents,
     known_rows,
@@ -60,7 +60,7 @@ def read(path: Path, choices: Choices, settings: Mapping[str, Any], notes: Notes
     files = without_older_run(files, notes)
     evaluated = _evaluated(folder.parent, settings, [step for step, _ in files])
     most = _steps_of_a_batch(settings)
-    questions, parts = Questions(), list[pl.DataFrame]()
+    questions, parts = QuestionIds(), list[pl.DataFrame]()
     rewards: tuple[str, ...] | None = None
     last, same = b"", 0
     for step, file in files:
@@ -111,7 +111,7 @@ def read(path: Path, choices: Choices, settings: Mapping[str, Any], notes: Notes
     )
 
 
-def _prepared(table: pl.DataFrame, file: Path, choices: Choices, questions: Questions) -> pl.DataFrame:
+def _prepared(table: pl.DataFrame, file: Path, choices: Choices, questions: QuestionIds) -> pl.DataFrame:
     """Prompts as numbers of questions, and the lengths of completions."""
     asked = choices.question_column
     if asked is not None and asked not in table.columns:

@@ -25,7 +25,7 @@ from grpo_dynamics.validation.readers.samples import (
     Choices,
     Dump,
     Notes,
-    Questions,
+    QuestionIds,
     as_text,
     contents,
     known_rows,
@@ -53,7 +53,7 @@ def read(path: Path, choices: Choices, settings: Mapping[str, Any], notes: Notes
     folder = _folder(path)
     files = sorted((int(found[1]), file) for file in folder.glob("*") if (found := NAME.fullmatch(file.name)))
     files = without_older_run(files, notes)
-    questions, parts = Questions(), list[pl.DataFrame]()
+    questions, parts = QuestionIds(), list[pl.DataFrame]()
     validation, column = False, None
     for step, file in files:
         first = first_object(file) or {}
@@ -109,7 +109,7 @@ def _success_column(first: Mapping[str, Any], file: Path, asked: str | None) -> 
 
 
 def _rows(
-    table: pl.DataFrame, step: int, column: str, choices: Choices, questions: Questions, file: Path, notes: Notes
+    table: pl.DataFrame, step: int, column: str, choices: Choices, questions: QuestionIds, file: Path, notes: Notes
 ) -> pl.DataFrame:
     if table["uid"].dtype == pl.String and table["uid"].null_count() < table.height:
         table = _last_outputs(table, notes)
