@@ -189,7 +189,7 @@ def with_ours(case: Case, model: pathlib.Path, steps: int, seed: int) -> tuple[C
     def verifier(questions: Sequence[Any], completions: Sequence[str]) -> list[Verdict]:
         return [verdict(bool(reward(completion))) for completion in completions]
 
-    def keep(n: int, rows: Rows) -> None:
+    def keep(n: int, rows: Rows, _: bool) -> None:
         said.extend(row["completion"] for row in rows["completions"])
         different.update((n, row["question_id"], row["completion"]) for row in rows["completions"])
 

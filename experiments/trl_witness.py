@@ -264,7 +264,7 @@ def with_ours(settings: Settings, arm: str, seed: int, work: Path) -> tuple[Task
     steps: list[int] = []
     p: list[Any] = []
 
-    def keep(step: int, rows: Any) -> None:
+    def keep(step: int, rows: Any, _: bool) -> None:
         found = {row["question_id"]: row["p"] for row in rows["success"]}
         if found:
             steps.append(step)

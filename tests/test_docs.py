@@ -47,6 +47,9 @@ def test_a_shown_command_succeeds(argv, tmp_path, monkeypatch, capsys):
     (tmp_path / "docs").mkdir()
     for name in ("questions.csv", "docs/questions.csv"):
         (tmp_path / name).write_bytes(questions)
+    if argv[0] == "sweep":
+        pytest.importorskip("joblib", reason="sweeps need the extra sweep")
+        (tmp_path / "docs" / "my_sweep.toml").write_bytes((ROOT / "docs" / "my_sweep.toml").read_bytes())
     assert not main(argv)
     assert capsys.readouterr().out
     for option, file in itertools.pairwise(argv):
