@@ -14,8 +14,9 @@ import importlib
 import itertools
 import logging
 import re
+import signal
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from types import ModuleType
 from typing import Any, Protocol
@@ -183,12 +184,13 @@ class MathAnswer:
 
     def _one(self, question: Asked, completion: str) -> Verdict:
         library, late = _math_verify()
-        seconds = self.seconds if threading.current_thread() is threading.main_thread() else None
         answer = question.answer
         marked = () if "$" in answer or "\\boxed" in answer else (f"${answer}$",)
         try:
-            expected = [e for text in (*marked, answer) for e in library.parse(text, parsing_timeout=seconds)]
-            given = library.parse(completion, parsing_timeout=seconds, raise_on_error=True)
+            with _at_most(self.seconds, late):
+                expected = [e for text in (*marked, answer) for e in library.parse(text, parsing_timeout=None)]
+            with _at_most(self.seconds, late):
+                given = library.parse(completion, parsing_timeout=None, raise_on_error=True)
         except late:
             return verdict(False, "timeout")
         except Exception:
@@ -196,13 +198,37 @@ class MathAnswer:
         otherwise = "wrong"
         for pair in itertools.product(expected, given):
             try:
-                if library.verify(*pair, timeout_seconds=seconds, raise_on_error=True):
+                with _at_most(self.seconds, late):
+                    equal = library.verify(*pair, timeout_seconds=None, raise_on_error=True)
+                if equal:
                     return verdict(True)
             except late:
                 otherwise = "timeout"
             except Exception:  # these two cannot be compared; another pair may be equal
                 continue
         return verdict(False, otherwise)
+
+
+@contextlib.contextmanager
+def _at_most(seconds: float, late: type[BaseException]) -> Iterator[None]:
+    """Raise ``late`` in the block when its time is up; other threads than the main one have no such clock.
+
+    The library's own limit rings once. Python drops what is raised while it collects garbage, so this one rings again.
+    """
+
+    def ring(number: int, frame: object) -> None:
+        raise late(f"more than {seconds} s")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds, 0.2)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @functools.cache

@@ -285,9 +285,15 @@ def test_the_map_follows_the_settings(visit):
       return [...found].filter((rgb) => ['247,213,139', '221,119,89'].includes(rgb));
     }"""
     assert len(page.evaluate(colours)) == 2
+    page.evaluate("""() => {
+      const shown = document.querySelector('#phase-canvas');
+      window.widths = [];
+      new MutationObserver(() => widths.push(shown.width)).observe(shown, { attributeFilter: ['width'] });
+    }""")
     slide(page, "group_size", 2)
-    page.wait_for_function("document.querySelector('#phase-canvas').width === 60")  # the coarse one at once
     settle(page)
+    widths = page.evaluate("widths")
+    assert widths[0] == 60 < widths[-1]  # a coarse one at once, then the fine one
     assert page.evaluate(colours) == []
     assert state(page)["group_size"] == 4
 
@@ -341,6 +347,20 @@ def test_the_address_keeps_up(visit):
     copy = visit(page.evaluate("location.hash"))
     assert state(copy) == state(page)
     assert headline(copy) == headline(page)
+
+
+def test_an_address_changed_before_the_page_wrote_its_own_is_followed(visit):
+    """A link clicked while a slider rests: the event that tells of it may come after the page's own turn to write."""
+    page = visit()
+    page.add_init_script("addEventListener('hashchange', (event) => event.stopImmediatePropagation())")  # never comes
+    page.reload()
+    page.evaluate("""() => {
+      const slider = document.querySelector('#beta-slider');
+      slider.value = Math.log10(2);
+      slider.dispatchEvent(new Event('input', { bubbles: true }));
+      location.hash = '#beta=3';
+    }""")
+    page.wait_for_function("explorer.state().beta === 3 && location.hash === explorer.address(explorer.state())")
 
 
 BAD = {

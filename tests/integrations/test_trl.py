@@ -158,6 +158,9 @@ def test_mistakes_are_one_clear_line(found):
 
 def test_two_processes_count_what_both_saw(tmp_path):
     """Batches of two halves, with a group across the seam: the main process logs the rewards of both."""
+    from tests.integrations.trl_runs import setting
+
+    setting(tmp_path)
     run(tmp_path, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", what="two")
     one, two = (json.loads((tmp_path / f"process{i}.json").read_text()) for i in range(2))
     rows = [left + right for left, right in zip(one["record"], two["record"], strict=True)]

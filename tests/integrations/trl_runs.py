@@ -178,12 +178,14 @@ def mistakes(folder, task, path, heard):
 
 
 def two_processes(folder):
-    """Each process has one half of the batch: groups of 16 in batches of 24, so that one group is in both."""
+    """Each process has one half of the batch: groups of 16 in batches of 24, so that one group is in both.
+
+    The model must be there: processes that make it together read each other's half-written files.
+    """
     from accelerate import PartialState
 
     state = PartialState()
-    with state.main_process_first():
-        task, path = setting(folder)
+    task, path = setting(folder)
     record = []
 
     def reward(completions, answer, name, **rest):

@@ -1,5 +1,7 @@
 """Verifiers: what equals what, which form is required, and that none can stop a run."""
 
+import contextlib
+import gc
 import threading
 import time
 from types import SimpleNamespace
@@ -82,6 +84,13 @@ class TestExactMatch:
 class TestMathAnswer:
     verifier = MathAnswer(seconds=5)
 
+    @pytest.fixture(autouse=True)
+    def _no_garbage_collected(self):
+        """What an alarm raises in a collection is dropped with a warning, and here warnings fail a test."""
+        gc.disable()
+        yield
+        gc.enable()
+
     @pytest.mark.parametrize(
         ("answer", "completion"),
         [
@@ -117,6 +126,23 @@ class TestMathAnswer:
 
         monkeypatch.setattr(math_verify.grader, "sympy_expr_eq", lambda *_, **__: time.sleep(600))
         assert says(MathAnswer(seconds=1), "41", "42").outcome == "timeout"
+
+    def test_an_alarm_that_is_lost_rings_again(self, monkeypatch):
+        """As in a collection of garbage, where Python drops what a signal's handler raises."""
+        import math_verify.grader
+        from math_verify.errors import TimeoutException
+
+        def loses_one(*_, **__):
+            with contextlib.suppress(TimeoutException):
+                time.sleep(600)
+            lost.append(True)
+            time.sleep(600)
+
+        lost = []
+        monkeypatch.setattr(math_verify.grader, "sympy_expr_eq", loses_one)
+        assert says(MathAnswer(seconds=1), "41", "42").outcome == "timeout"
+        assert lost  # one for each pair of readings
+        time.sleep(0.3)  # and is silent afterwards
 
     def test_in_a_thread_it_answers_too(self):
         found = []

@@ -67,12 +67,18 @@ $("cobweb").addEventListener("click", (event) => {
   want({ p0: roundedProbability(found.range[0] + part * (found.range[1] - found.range[0])) });
 });
 
-window.addEventListener("hashchange", () => {
-  if (location.hash !== writeHash(state)) readAndShow(location.hash);
-});
+let address = location.hash; // as last read or written
+
+function readAddress() {
+  address = location.hash;
+  if (address !== writeHash(state)) readAndShow(address);
+}
+window.addEventListener("hashchange", () => location.hash !== address && readAddress());
 
 $("copy-link").addEventListener("click", () => copy(location.href.split("#")[0] + writeHash(state), "Link copied"));
 $("copy-python").addEventListener("click", () => copy(snippet(state), "Python copied"));
+
+let forgetting = 0;
 
 async function copy(text, done) {
   try {
@@ -85,7 +91,8 @@ async function copy(text, done) {
     $("status").append(field);
     field.select();
   }
-  setTimeout(() => ($("status").textContent = ""), 6000);
+  clearTimeout(forgetting);
+  forgetting = setTimeout(() => ($("status").textContent = ""), 6000);
 }
 
 $("theme").addEventListener("click", () => {
@@ -143,8 +150,10 @@ function goOn(mine) {
 }
 
 function keepInAddress() {
+  if (location.hash !== address) return readAddress(); // somebody changed it just now; the event is on its way
   try {
-    if (location.hash !== writeHash(state)) history.replaceState(null, "", writeHash(state));
+    if (address !== writeHash(state)) history.replaceState(null, "", writeHash(state));
+    address = location.hash;
   } catch {
     // where a page may not change its address, the link to copy is right all the same
   }
