@@ -106,14 +106,15 @@ def test_both_loops_take_the_same_step():
     settings = measuring.build(module.Settings, {key: v for key, v in (table | small).items() if key != "smoke"})
     from grpo_dynamics.training.advantages import group_advantages
     from grpo_dynamics.training.rollouts import unique
+    from grpo_dynamics.training.speed import measurements
     from grpo_dynamics.training.speed.plain_loop import PlainLoop
     from grpo_dynamics.training.steps.batches import sampled_batch
     from grpo_dynamics.training.steps.gradient_step import gradient_step
 
     found = []
     for plain in (False, True):
-        arm = module.arm_of(settings, "tiny")
-        _, samples = module.given_batch(settings, arm)
+        arm = measurements.arm_of(settings, "tiny")
+        _, samples = measurements.given_batch(settings, arm)
         advantages = group_advantages((samples.completions[..., 0] % 2).double(), arm.training)
         if plain:
             loop = PlainLoop(arm)
@@ -121,7 +122,7 @@ def test_both_loops_take_the_same_step():
         else:
             batch = sampled_batch(arm.prompts, unique(samples), advantages, arm.training, by_length=True)
             assert (batch.mask.sum(-1).diff() >= 0).all()
-            gradient_step(arm, batch, module.LEARNING_RATE)
+            gradient_step(arm, batch, measurements.LEARNING_RATE)
         found.append([weight.grad.clone() for weight in arm.model.parameters()])
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
@@ -141,8 +142,9 @@ def test_attention_without_masks_is_refused_where_an_engine_has_its_own(small):
     module = load("gpu_throughput")
     settings = measuring.read_settings(module.Settings, small, smoke=True)
     from grpo_dynamics.training.arm import prepare
+    from grpo_dynamics.training.speed import measurements
 
-    arm = module.arm_of(settings, "tiny")
+    arm = measurements.arm_of(settings, "tiny")
     import dataclasses
 
     config = dataclasses.replace(arm.config, rollouts=dataclasses.replace(arm.config.rollouts, engine="continuous"))

@@ -16,7 +16,7 @@ import logging
 import re
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from fractions import Fraction
 from types import ModuleType
 from typing import Any, Protocol
@@ -210,7 +210,7 @@ class MathAnswer:
 
 
 @contextlib.contextmanager
-def _at_most(seconds: float, late: type[BaseException]) -> Iterator[None]:
+def _at_most(seconds: float, late: type[BaseException]) -> Generator[None]:
     """Raise ``late`` in the block when its time is up; other threads than the main one have no such clock.
 
     The library's own limit rings once. Python drops what is raised while it collects garbage, so this one rings again.
