@@ -11,11 +11,11 @@ import torch
 
 from grpo_dynamics.intervals import wilson
 from grpo_dynamics.logodds import logit, sigmoid
-from grpo_dynamics.training.config import Measurement
 from grpo_dynamics.training.policies import Policy, right_completions, shared_log_probs
 from grpo_dynamics.training.rollouts import Engine
 from grpo_dynamics.training.steps.answer_tree import AnswerTree
 from grpo_dynamics.training.steps.expectation import Answers, count_answers, every_answer, log_odds
+from grpo_dynamics.training.tables import Measurement
 from grpo_dynamics.training.tasks import Question, Task
 
 

@@ -14,8 +14,8 @@ import torch
 from accelerate import Accelerator  # pyright: ignore[reportMissingTypeStubs]
 from torch import Tensor
 
-from grpo_dynamics.training.config import Optimization
 from grpo_dynamics.training.steps import sharding
+from grpo_dynamics.training.tables import Optimization
 
 
 class Ascent:
