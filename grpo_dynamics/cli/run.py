@@ -91,8 +91,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     >>> is_out_of_memory(RuntimeError("CUDA error: out of memory")), is_out_of_memory(RuntimeError("shapes differ"))
     (True, False)
+    >>> is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
+    True
     """
     signs = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+    signs += ("_alloc_failed", "busy or unavailable")  # what CUDA's libraries say where another process fills the card
     return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in signs)
 
 

@@ -99,7 +99,8 @@ def run_command(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Go on where a killed run stopped, with identical results; start if there is none."
+            "--resume",
+            help="Go on where a killed run stopped, on a CPU with identical results; start if there is none.",
         ),
     ] = False,
     time_limit: Annotated[

@@ -203,7 +203,10 @@ def prepare(
     if training.aggregation == "constant" and training.max_tokens is None:
         training = dataclasses.replace(training, max_tokens=float(task.max_completion_tokens))
     _require_statistics(config, method, count_answers(policy.vocabulary, task.max_completion_tokens))
-    draws = engine(policy, config.rollouts)
+    rollouts = config.rollouts
+    if rollouts.engine == "auto" and training.update != "sampled" and method != "sampled":
+        rollouts = dataclasses.replace(rollouts, engine="generate")  # nothing is drawn: nothing has to be started
+    draws = engine(policy, rollouts)
     seeds = functools.partial(_probe_seeds, config.seed, own)
     return Arm(
         config=config,

@@ -86,7 +86,7 @@ class RolloutOptions:
     Args:
         engine: "generate": transformers, with the trainer's own model; "continuous": its continuous batching;
             "vllm": vLLM in this process; "vllm_server": a ``vllm serve`` process; "auto": vLLM where there is a GPU
-            and vLLM is installed, else "generate".
+            and vLLM is installed, else "generate". A run that draws nothing takes "generate" for "auto".
         batch_size: completions that "generate" draws at once, which bounds its memory.
         tolerance: largest mean |log-probability of the engine − torch's| after a push of weights, in nats; a single
             token may be off by ten times that. None: 1e-4 in float32, 0.05 in half precision.

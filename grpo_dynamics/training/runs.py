@@ -2,7 +2,8 @@
 
 What a run leaves does not depend on how often it was stopped: the state of a checkpoint is that of the weights, the
 optimiser and the critic to the last bit, every sample has a seed of its own, and what was done after the last
-checkpoint is done again.
+checkpoint is done again. On a CPU it is the same to the last byte; a GPU adds up in an order that changes from run to
+run, stopped or not.
 """
 
 from __future__ import annotations
@@ -172,6 +173,11 @@ def _train(
     started, task = time.perf_counter(), task or choose_task(config)
     path = "" if policy else model_path(config, task, folder.parent, accelerator, deadline)
     arm = prepare(config, path, task=task, policy=policy, accelerator=accelerator)
+    if before is not None and before["engine"] != arm.engine.name:
+        raise ValueError(
+            f"engine must be {before['engine']!r}, with which {str(folder)!r} began, got {arm.engine.name!r}: "
+            "what is installed has changed"
+        )
     manifest: dict[str, Any] = {
         "name": config.name,
         "arm": config.arm,

@@ -171,3 +171,13 @@ def test_a_folder_of_another_run_is_refused(config, whole, tmp_path):
     with pytest.raises(ValueError, match=r"another run, .* where training.beta is 1.0 and not 2.0"):
         run(other, out, resume=True)
     assert contents(out / "tiny") == before
+
+
+def test_another_engine_than_before_is_refused(config, tmp_path):
+    """With "auto" vLLM is taken where it is installed: another sampler in the middle of a run."""
+    run(config, tmp_path)
+    place = tmp_path / "tiny" / "k3" / "manifest.json"
+    manifest = json.loads(place.read_bytes())
+    place.write_text(json.dumps(manifest | {"status": "stopped", "engine": "vllm"}))
+    with pytest.raises(ValueError, match=r"^engine must be 'vllm', with which .* began, got 'generate': what is inst"):
+        run(config, tmp_path, resume=True)

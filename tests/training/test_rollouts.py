@@ -26,6 +26,7 @@ from grpo_dynamics.training.engines.continuous import ContinuousEngine
 from grpo_dynamics.training.engines.generate import GenerateEngine, uniforms
 from grpo_dynamics.training.engines.weights import merged_weights, teacher_forced
 from grpo_dynamics.training.rollouts import RolloutOptions, engine, mismatch, pack, sampling_parameters, unique
+from tests.training.tiny import tiny_model
 from tests.training.tiny_models import (
     EOS,
     PAD,
@@ -413,6 +414,24 @@ def test_which_engine_starts(model: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     assert engine(policy(model)).name == "generate"  # vLLM, and no GPU
+
+
+@pytest.mark.parametrize("update", ["exact", "gradient"])
+def test_a_run_that_draws_nothing_starts_no_engine(update: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM takes memory and minutes, and its weights would be brought up to date after every iteration."""
+    from grpo_dynamics.training import arm
+    from grpo_dynamics.training.config import resolve
+
+    asked: list[RolloutOptions] = []
+    start = arm.engine
+    monkeypatch.setattr(arm, "engine", lambda policy, options: (asked.append(options), start(policy, options))[1])
+    table = {"name": "a", "task": {"kind": "one_token_sums"}, "model": {"path": tiny_model(tmp_path), "device": "cpu"}}
+    training = {"update": update} | ({"learning_rate": 0.1} if update == "gradient" else {})
+    inner = {"optimization": {"inner_tolerance": 1e-2}} if update == "exact" else {}
+    for drawn in (False, True):
+        method = {"method": "sampled"} if drawn else {}
+        arm.prepare(resolve(table | {"training": training, "measurement": method} | inner), tmp_path)
+    assert [options.engine for options in asked] == ["generate", "auto"]
 
 
 def test_a_server_that_is_not_there(model: Any, tmp_path: Any) -> None:
