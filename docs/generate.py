@@ -49,7 +49,7 @@ def everything(docs: Path) -> None:
     write(docs / "_generated" / "pages" / "explore.html", explorer.page())
     write(docs / "_generated" / "commands.md", "\n\n".join(help_of(name) for name in COMMANDS))
     write(docs / "_generated" / "campaign.md", campaign_page.page(docs.parent / "experiments" / "results"))
-    for run in ("cpu_arithmetic", "cpu_flow"):
+    for run in ("cpu_arithmetic", "cpu_recursion", "cpu_flow"):
         write(docs / "_generated" / f"{run}.md", run_tables(docs.parent / "experiments" / "results" / run))
 
 

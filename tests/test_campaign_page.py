@@ -111,7 +111,8 @@ def test_without_results_the_page_says_so_and_has_every_command(pages, tmp_path)
     text = pages.page(tmp_path)
     assert "Nothing on this page was measured on a GPU" in text
     for experiment in pages.CAMPAIGN:
-        assert experiment.command(smoke=False) in text
+        assert f"$ until {experiment.command(smoke=False)}; do [ $? -eq 3 ] || break; done\n" in text
+        assert f"$ python experiments/keep.py runs/{experiment.name}\n" in text
         assert f"({experiment.name})=" in text
     assert text.count("**Not run on a GPU**: it has not been run at all") == len(pages.CAMPAIGN)
     assert "reached" not in text
@@ -156,7 +157,8 @@ def test_the_page_has_the_numbers_the_failures_and_their_cause(pages, kept):
     assert [arm["passed"] for arm in summary["arms"]] == [True, False]
     assert "- `broken` misses: median" in text
     assert "- `kept` misses" not in text
-    assert "The largest part of its error is what is left (the network is not the policy of the theory)" in text
+    assert "neither chance nor the inner loop" in text
+    assert "the network is not the policy of the theory" in text
     for command in ("run --config experiments/gpu_recursion.toml --smoke", "validate runs/gpu_recursion_smoke"):
         assert f"$ grpo-dynamics {command}" in text
 

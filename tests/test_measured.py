@@ -118,6 +118,48 @@ def test_sampled_groups_of_16_follow_their_own_gap_and_not_the_papers():
     assert np.mean(own < papers) > 0.8
 
 
+def centred(log_odds):
+    return np.ones_like(log_odds)
+
+
+KINDS = {
+    "beta_0.2": (0.2, whitened, 1.0),
+    "beta_0.5": (0.5, whitened, 1.0),
+    "beta_1": (1.0, whitened, 1.0),
+    "beta_2": (2.0, whitened, 1.0),
+    "beta_5": (5.0, whitened, 1.0),
+    "dr_grpo_beta_0.5": (0.5, centred, 1.0),
+    "dr_grpo_beta_2": (2.0, centred, 1.0),
+    "mirror_beta_5": (5.0, whitened, 0.0),
+    "two_kl_beta_1": (1.0, whitened, 0.5),
+    "two_kl_beta_5": (5.0, whitened, 0.5),
+    "groups_of_16": (1.0, group(16), 1.0),
+}
+"""β, Ω and α of each arm of the run on 512 questions."""
+
+
+@pytest.mark.parametrize("arm", KINDS)
+def test_every_kind_of_grpo_takes_the_steps_of_its_recursion(arm):
+    """On 512 questions that share a small network; and not those of the other kinds, where these differ."""
+    log_odds = measured("cpu_recursion", arm)
+    assert log_odds.shape[1] == 512
+    sampled = arm.startswith("groups")
+
+    def one_step(beta, omega, alpha):
+        return error(log_odds[1:], steps(log_odds[:-1], log_odds[0], beta, omega, alpha))
+
+    own = one_step(*KINDS[arm])
+    assert np.median(own) <= (0.04 if sampled else 0.005)
+    assert np.quantile(own, 0.95) <= (0.2 if sampled else 0.02)
+    for other, kind in KINDS.items():
+        if other == arm or (kind[0] < 1 and KINDS[arm][0] < 1):
+            continue  # below β = 1 nearly all ends are 1, whatever the kind
+        away = error(steps(log_odds[:-1], log_odds[0], *kind), steps(log_odds[:-1], log_odds[0], *KINDS[arm]))
+        telling = away > 0.1
+        if telling.sum() > 100:
+            assert np.mean(own[telling] < one_step(*kind)[telling]) > (0.8 if sampled else 0.95)
+
+
 @pytest.mark.parametrize("kl", ["k2", "k3"])
 def test_small_steps_end_where_their_kl_estimator_says(kl):
     log_odds = measured("cpu_flow", kl)
@@ -143,7 +185,7 @@ def test_small_steps_end_where_their_kl_estimator_says(kl):
     assert np.median(own) < 0.5 * np.median(np.abs(end - rest(other)))
 
 
-@pytest.mark.parametrize("run", ["cpu_arithmetic", "cpu_flow"])
+@pytest.mark.parametrize("run", ["cpu_arithmetic", "cpu_recursion", "cpu_flow"])
 def test_the_manifests_say_how_it_was_made(run):
     whole = json.loads((RESULTS / run / "manifest.json").read_bytes())
     assert whole["status"] == "finished"

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from campaign.cells import console, names, number, plain, table
 from campaign.goals import GOALS, Goal
-from campaign.results import CAMPAIGN, OTHERS, RESULTS, Experiment, Result, minutes, one_line, results_of
+from campaign.lines import one_line
+from campaign.results import CAMPAIGN, OTHERS, RESULTS, Experiment, Result, minutes, results_of
 from campaign.runs import of_a_run
+from campaign.scripts import bound_by
 
 README = RESULTS.parent / "README.md"
 MARKS = ("<!-- table: python docs/generate.py -->", "<!-- end of the table -->")
@@ -28,7 +28,7 @@ PICTURES = {
     "trajectories": "a few questions from hard to easy, and all of them",
 }
 DRAWN = {
-    "gpu_pretraining": "p_ref of the questions (grey: from 0.01 to 0.99), and how long the models took",
+    "gpu_pretraining": "the questions' p_ref (grey: from 0.01 to 0.99), and how long the models took",
     "gpu_throughput": "samples a second, the update's share of the matmul rate (dotted: 35 %, the goal for the largest "
     "model on a GPU), and where its time goes",
 }
@@ -44,7 +44,10 @@ COLUMNS = {
 }
 
 ALSO = {
-    "gpu_recursion": "A longer run of this kind on a CPU: [real GRPO on a small language model](cpu_arithmetic.md).",
+    "gpu_recursion": (
+        "Run on a CPU, with as many questions as the large form and a small network: "
+        "[the recursion on 512 questions](cpu_recursion.md)."
+    ),
     "gpu_flow": (
         "A longer run of this kind on a CPU: [small steps, and two ways to code the KL term](cpu_flow.md). The smaller "
         "the groups, the longer a hard question waits for a group that has a right answer: it may not arrive."
@@ -53,7 +56,7 @@ ALSO = {
     "gpu_practice": (
         "What the theory of lengths and clipping is from: [length bias](length_bias.md), [clip](clip.md). A question "
         "of which no right answer is drawn any more, or no wrong one, has silent groups and stays where chance has "
-        "left it: with large steps this happens to hard questions."
+        "left it."
     ),
     "gpu_scale": (
         "Arms `…_to_tolerance` say whether the network can be at the optimum; arms `…_30_steps` how far it comes in a "
@@ -63,6 +66,9 @@ ALSO = {
         "What bounds the update is in the rows *profile*: shares of its time. On a CPU *idle* is what is no operator."
     ),
 }
+
+NEEDED = {"gpu_recursion": "7 to 12", "gpu_flow": "About 12", "gpu_practice": "About 6"}
+"""How many commands of nine minutes an experiment may need on a GPU, where it is not 2 to 6: estimates."""
 
 # ---- the page --------------------------------------------------------------------------------------------------------
 
@@ -137,8 +143,13 @@ def section(experiment: Experiment, kept: Sequence[Result]) -> str:
     blocks = [f"({experiment.name})=\n## {experiment.title}", f"*{experiment.asks}*"]
     if not any(result.on_gpu for result in kept):
         small = "it has been run on a CPU in the small form only" if kept else "it has not been run at all"
-        blocks.append(f"**Not run on a GPU**: {small}. On a GPU, the first command given until it says *finished*:")
-        blocks.append(console(experiment.commands(smoke=False)))
+        blocks.append(
+            f"**Not run on a GPU**: {small}. Give the first command until its exit code is 0; with 3 there is more to "
+            f"do, any other is an error. {NEEDED.get(experiment.name, '2 to 6')} commands of nine minutes are to be "
+            "expected: an estimate, never measured."
+        )
+        first, *rest = experiment.commands(smoke=False)
+        blocks.append(console([repeated(first), *rest]))
     if experiment.name in ALSO:
         blocks.append(ALSO[experiment.name])
     for result in kept:
@@ -148,23 +159,31 @@ def section(experiment: Experiment, kept: Sequence[Result]) -> str:
         machine += " with changes" * commit.endswith("+")
         blocks.append(f"Made in {machine}, by")
         blocks.append(console(experiment.commands(result.smoke)))
-        blocks += of_a_run(result) if result.table is None else _of_a_script(experiment, result.table)
+        blocks += of_a_run(result) if result.table is None else _of_a_script(experiment, result)
         blocks += _pictures(result)
     return "\n\n".join(blocks)
+
+
+def repeated(command: str) -> str:
+    """Return the loop that gives a command again while its exit code says that there is more to do."""
+    return f"until {command}; do [ $? -eq 3 ] || break; done"
 
 
 # ---- scripts ---------------------------------------------------------------------------------------------------------
 
 
-def _of_a_script(experiment: Experiment, found: pl.DataFrame) -> list[str]:
-    """The table of a script, whose empty columns are left out."""
+def _of_a_script(experiment: Experiment, result: Result) -> list[str]:
+    """The table of a script, whose empty columns are left out, and what bounds it where it misses its goal."""
+    found = result.table
+    assert found is not None
     wanted = [name for name in COLUMNS.get(experiment.name, found.columns) if name in found.columns]
     shown = [name for name in wanted if found[name].null_count() < found.height]
     rows = [
         ["–" if cell is None else _cell(name, cell) for name, cell in zip(shown, row, strict=True)]
         for row in found.select(shown).rows()
     ]
-    return [table([name.replace("_", " ") for name in shown], rows)]
+    missed = [words for goal in GOALS if goal.name == experiment.name for words in bound_by(result, goal.bound)]
+    return [table([name.replace("_", " ") for name in shown], rows), *missed]
 
 
 def _cell(name: str, value: Any) -> str:

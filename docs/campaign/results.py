@@ -1,4 +1,4 @@
-"""What is committed of the experiments of the campaign: read, and put into one line.
+"""What is committed of the experiments of the campaign: read.
 
 A folder NAME is the whole experiment, NAME_smoke its small form. What a result was computed on is what its manifest
 says; see page.py for the page that is made of it.
@@ -14,8 +14,6 @@ from typing import Any
 
 import polars as pl
 
-from grpo_dynamics.validation.summary import short
-
 RESULTS = Path(__file__).parents[2] / "experiments" / "results"
 SMOKE = "_smoke"
 
@@ -30,7 +28,7 @@ class Experiment:
     script: bool = False
 
     def command(self, smoke: bool) -> str:
-        """Return the command that trains or measures; on a GPU it is given again until it says that it has finished."""
+        """Return the command that trains or measures; on a GPU it is given again while its exit code is 3."""
         start = f"python experiments/{self.name}.py"
         if not self.script:
             start = f"grpo-dynamics run --config experiments/{self.name}.toml"
@@ -40,8 +38,8 @@ class Experiment:
     def commands(self, smoke: bool) -> list[str]:
         """Return every command from nothing to what is committed."""
         run = f"runs/{self.name}{SMOKE if smoke else ''}"
-        rest = [] if self.script else [f"grpo-dynamics validate {run}", f"python experiments/keep.py {run}"]
-        return [self.command(smoke), *rest]
+        check = [] if self.script else [f"grpo-dynamics validate {run}"]
+        return [self.command(smoke), *check, f"python experiments/keep.py {run}"]
 
 
 CAMPAIGN = (
@@ -88,6 +86,7 @@ CAMPAIGN = (
 )
 OTHERS = (
     Experiment("cpu_arithmetic", "Arithmetic on a CPU", "Recursion, two-cycle and groups of 16, with 64 questions."),
+    Experiment("cpu_recursion", "Recursion on a CPU", "Every kind of GRPO with a recursion, with 512 questions."),
     Experiment("cpu_flow", "Flow on a CPU", "Where small steps with k2 and with k3 end, with 64 questions."),
     Experiment(
         "trl_witness", "TRL as a witness", "Do TRL's trainer and ours end where their settings say?", script=True
@@ -171,60 +170,6 @@ def read(results: Path, experiment: Experiment, name: str) -> Result | None:
         return None
     told = json.loads((folder / "summary.json").read_bytes())
     return Result(results, folder, json.loads((folder / "manifest.json").read_bytes()), tuple(told["arms"]))
-
-
-# ---- one line --------------------------------------------------------------------------------------------------------
-
-
-def one_line(result: Result) -> str:
-    """Return what a result comes to."""
-    if result.table is not None:
-        return script_line(result.table)
-    judged = [arm for arm in result.arms if arm["passed"] is not None]
-    kept = sum(arm["passed"] for arm in judged)
-    along = [arm["residual"]["median"] for arm in result.arms if arm["residual"]["points"]]
-    ends = [arm["p_infinity"]["median"] for arm in result.arms if arm["p_infinity"]["points"]]
-    swings = sum(arm["oscillation"]["seen"] for arm in result.arms)
-    said = [f"{kept} of {len(judged)} arms keep their bounds"] if judged else []
-    if along:
-        said.append(f"largest median \\|p_n − predicted\\| of an arm {short(max(along))}")
-    elif ends:
-        said.append(f"largest median \\|p_∞ − p\\*\\| of an arm {short(max(ends))}")
-        explained = [arm["p_infinity"]["r2"] for arm in result.arms if arm["p_infinity"]["r2"] is not None]
-        said += [f"least R² {min(explained):.2f}".replace("-", "−")] if explained else []
-    if swings:
-        asked = sum(arm["oscillation"]["predicted"] for arm in result.arms)
-        said.append(f"{swings} of {asked} questions oscillate that should")
-    return "; ".join(said)
-
-
-def script_line(table: pl.DataFrame) -> str:
-    """Return what a table of pre-training, of throughput or of trainers comes to."""
-    if "share_inside" in table.columns:
-        share, seconds = table["share_inside"], table["seconds"]
-        return (
-            f"{table.height} models in {min_of(seconds):.0f} to {max_of(seconds):.0f} s each; p_ref in (0.01, 0.99) "
-            f"for {100 * min_of(share):.0f} to {100 * max_of(share):.0f} % of the questions"
-        )
-    if "fraction_of_matmul" in table.columns:
-        best, plain = updates(table), table.filter(part="update", what="transformers")
-        if not best.height:
-            return "no update measured"
-        said = f"update at up to {100 * max_of(best['fraction_of_matmul']):.0f} % of the measured matmul rate"
-        if plain.height:
-            said += f"; a plain loop with transformers at {100 * max_of(plain['fraction_of_matmul']):.0f} %"
-        return said
-    return "every arm ends nearest to its own prediction; see its page"
-
-
-def min_of(column: pl.Series) -> float:
-    """Return the least number of a column."""
-    return float(column.min())  # pyright: ignore[reportArgumentType]
-
-
-def max_of(column: pl.Series) -> float:
-    """Return the largest number of a column."""
-    return float(column.max())  # pyright: ignore[reportArgumentType]
 
 
 def updates(table: pl.DataFrame) -> pl.DataFrame:
