@@ -36,9 +36,16 @@ globalThis.ask = {
   defaults,
   words: (logOdds) => logOdds.map((L) => [short(L), exact(L)]),
   factors: (values) => values.map(factor),
+  along: (states) => states.map((state) => boundaries(evaluate(state))),
+  rounded: (logOdds) => logOdds.map(roundedProbability),
   snippet,
 };
 """
+
+
+def plain(text: str) -> str:
+    """Return a text with ordinary blanks: in a number they keep it on one line."""
+    return text.replace("\u00a0", " ")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +67,7 @@ def ask(chromium):
     """Call the explorer's arithmetic in the browser: the same script as in the page, without its pictures."""
     page = chromium.new_page()
     page.goto("about:blank")
-    page.add_script_tag(content=explorer.script("evaluate", "table", "plane", "words") + LIBRARY)
+    page.add_script_tag(content=explorer.script("evaluate", "table", "plane", "words", "controls") + LIBRARY)
 
     def call(name, *arguments):
         return page.evaluate("([name, given]) => ask[name](...given)", [name, list(arguments)])

@@ -1,6 +1,7 @@
 // Pictures in SVG: an element factory, scales, and axes for probabilities in log-odds and for powers of ten.
 
 import { logit } from "./logodds.js";
+import { brief } from "./words.js";
 
 const NAMESPACE = "http://www.w3.org/2000/svg";
 
@@ -27,9 +28,10 @@ export function linePath(points) {
 // Ticks at 0.5, 0.9, 0.99, … and 0.1, 0.01, …, with those between where there is room: [[L, label]].
 export function probabilityTicks([low, high], room) {
   const all = [[0, "0.5", 1]];
-  for (let k = 1; k <= 12; k++) {
+  const most = Math.min(Math.max(12, Math.ceil(Math.max(-low, high) / Math.LN10)), 320);
+  for (let k = 1; k <= most; k++) {
     const small = Number(`1e-${k}`);
-    const L = logit(small);
+    const L = k < 16 ? logit(small) : -k * Math.LN10;
     all.push([L, k < 4 ? String(small) : `10${superscript(k)}`, k % 2 === 1 ? 1 : 2]);
     all.push([-L, k < 4 ? (1 - small).toFixed(k) : `1−10${superscript(k)}`, k % 2 === 1 ? 1 : 2]);
   }
@@ -41,12 +43,16 @@ export function probabilityTicks([low, high], room) {
     }
   }
   const inside = all.filter(([L]) => L >= low && L <= high);
-  for (const most of [4, 3, 2]) {
-    const kept = inside.filter(([, , rank]) => rank <= most).sort((a, b) => a[0] - b[0]);
+  for (const least of [4, 3, 2]) {
+    const kept = inside.filter(([, , rank]) => rank <= least).sort((a, b) => a[0] - b[0]);
     const gaps = kept.slice(1).map(([L], i) => ((L - kept[i][0]) / (high - low)) * room);
     if (Math.min(...gaps, Infinity) >= 1) return kept;
   }
-  return inside.filter(([, , rank]) => rank === 1).sort((a, b) => a[0] - b[0]);
+  const kept = [];
+  for (const tick of inside.filter(([, , rank]) => rank === 1).sort((a, b) => a[0] - b[0])) {
+    if (!kept.length || ((tick[0] - kept[kept.length - 1][0]) / (high - low)) * room >= 1) kept.push(tick);
+  }
+  return kept;
 }
 
 function superscript(k) {
@@ -65,7 +71,7 @@ export function niceTicks(end, room) {
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((m) => m * power).find((size) => size >= raw);
   const ticks = [];
-  for (let i = 0; i * step <= end * (1 + 1e-9); i++) ticks.push([i * step, String(Number((i * step).toPrecision(6)))]);
+  for (let i = 0; i * step <= end * (1 + 1e-9); i++) ticks.push([i * step, brief(i * step)]);
   return ticks;
 }
 

@@ -3,9 +3,9 @@
 import { drawAxes, dot, fresh, linePath, make, niceTicks, probabilityTicks, scale } from "./axes.js";
 import { short } from "./words.js";
 
-// The part of the line that a picture shows: the reference, the start, where orbits go, fixed points not too far off.
+// The part of the line that a picture shows: the start, and the reference, orbits and fixed points not too far off.
 export function shownRange({ dynamics, start, orbit, fixed, limit }) {
-  const within = (L) => Math.min(Math.max(L, -16), 9);
+  const within = (L) => Math.min(Math.max(L, Math.min(-16, start)), Math.max(9, start));
   const seen = [dynamics.anchor, start, ...orbit, ...(Number.isFinite(limit.L) ? [limit.L] : [9])];
   for (const { L } of fixed.points) if (L < 9) seen.push(L);
   const [low, high] = [Math.min(...seen.map(within)), Math.max(...seen.map(within))];

@@ -8,12 +8,11 @@ const SIZES = [2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 2
 
 // A probability to three digits, those of 1 − p near 1.
 export function roundedProbability(L) {
-  const [p, q] = [sigmoid(L), complement(L)];
-  return p < 0.5
-    ? Number(p.toPrecision(3))
-    : 1 - Number(q.toPrecision(3)) === 1
-      ? p
-      : Number((1 - Number(q.toPrecision(3))).toPrecision(12));
+  const p = sigmoid(L);
+  if (p < 0.5) return Number(p.toPrecision(3));
+  const q = Math.max(complement(L), 2 ** -53); // 1 − q is a number below 1
+  const [, exponent] = q.toExponential(2).split("e");
+  return Math.min(Number((1 - Number(q.toPrecision(3))).toFixed(2 - Number(exponent))), 1 - 2 ** -53);
 }
 
 const oddsScale = { min: -13.8, max: 6.9, step: 0.05, value: roundedProbability, place: logit };
@@ -69,6 +68,7 @@ export function connect(root, wanted, refused) {
       slider.setAttribute("aria-valuetext", KEYS[key].write(value));
       const field = find(key);
       if (root.activeElement !== field || field.value !== KEYS[key].write(value)) field.value = shown(key, state);
+      field.size = field.value.length > 9 ? field.value.length : 1; // all digits in view
       field.setAttribute("aria-invalid", "false");
       for (const control of [slider, field]) control.disabled = key === "beta" && !matters("beta", state);
     }

@@ -80,13 +80,14 @@ export function iterate(dynamics, start, steps) {
 }
 
 // The path of a flow at ascending times, by the embedded pair of Dormand and Prince with steps to 1e-12.
-export function integrate(flowing, start, times) {
+// Where it is known, ``rest`` is where the path ends: steps for nothing but to stay there are left out.
+export function integrate(flowing, start, times, rest = NaN) {
   const f = flowing.rate;
   const path = [];
   let [L, t, slope] = [start, 0, f(start)];
   let h = 0.01 / (1 + Math.abs(slope));
   for (const goal of times) {
-    while (t < goal) {
+    while (t < goal && !(Math.abs(L - rest) < 1e-9 * (1 + Math.abs(rest)))) {
       const size = Math.min(h, goal - t);
       const { next, error, last } = dormandPrince(f, L, slope, size);
       const ratio = error / (1e-12 * (1 + Math.abs(L)));

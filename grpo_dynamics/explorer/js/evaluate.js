@@ -52,17 +52,17 @@ function orbitPath(dynamics, start, end) {
   return orbit.slice(0, steps + 1).map((L, n) => [n, L]);
 }
 
-// The path over 1.3 times the time that 99 % of the way takes: [[t, L]].
+// The path over 1.3 times the time that 99 % of the way takes, of a way that ends near 1 until failures are few: [[t, L]].
 function flowPath(dynamics, start, end) {
-  const goal = end.kind === "one" ? Math.max(logit(0.999), start + 3) : end.L;
+  const goal = Math.min(end.L, Math.max(logit(0.999), start + 3));
   const way = 0.99 * (goal - start);
   let time = 0;
   const parts = 400;
   if (Math.abs(way) > 1e-6) {
     for (let i = 0; i < parts; i++) time += way / parts / dynamics.rate(start + (way * (i + 0.5)) / parts);
   }
-  const whole = time > 0 && time < 1e12 ? 1.3 * time : 10 / dynamics.beta;
+  const whole = time > 0 && time < 1e300 ? 1.3 * time : 10 / dynamics.beta;
   const times = Array.from({ length: 121 }, (_, i) => (whole * i) / 120);
-  const path = integrate(dynamics, start, times);
+  const path = integrate(dynamics, start, times, end.L);
   return path.map((L, i) => [times[i], L]);
 }

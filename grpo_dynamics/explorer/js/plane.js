@@ -10,6 +10,8 @@ import { LIMIT } from "./normalization.js";
 export const PLANE = { beta: [1e-3, 1e2], L: [-13.8, 6.9] };
 export const [ONE, BISTABLE, OSCILLATING, CHAOTIC] = [0, 1, 2, 3];
 
+export const LOWEST = Math.log(5e-324); // no p_ref lies below
+
 const PLACES = Array.from({ length: 257 }, (_, i) => PLANE.L[0] + ((40 - PLANE.L[0]) * i) / 256);
 
 // The L_ref at which fixed points come and go, and those between which the low one overshoots.
@@ -20,6 +22,31 @@ export function thresholds({ normalization, alpha, beta }) {
   const flips =
     second - first > 5e-7 * first ? [reference(-first), second < LIMIT ? reference(-second) : -Infinity] : null;
   return { folds, references: folds.map(reference), flips };
+}
+
+// The L_ref down to which, from the flip on, orbits beside the low fixed point stay below the border: there they oscillate.
+// With α = 1 they all come to lie between h(0) and h(h(0)). The flip itself if they leave at once.
+export function lowestHeld({ normalization, beta }, { folds, references, flips }) {
+  const { gap } = normalization;
+  function leaves(anchor) {
+    if (!(anchor > references[1] && anchor < references[0])) return false; // no second fixed point, no border
+    const highest = anchor + gap(anchor + gap(0) / beta) / beta;
+    return highest >= folds[1] || (highest > folds[0] && anchor + gap(highest) / beta > highest);
+  }
+  const end = Math.max(flips[1], LOWEST);
+  let [held, left] = [flips[0], null];
+  for (let down = 0; left === null && held > end; down = Math.max(1.15 * down, 0.01)) {
+    const next = Math.max(flips[0] - down, end);
+    if (leaves(next)) left = next;
+    else held = next;
+  }
+  if (left === null || left === flips[0]) return left ?? end;
+  for (let round = 0; round < 40; round++) {
+    const middle = 0.5 * (held + left);
+    if (leaves(middle)) left = middle;
+    else held = middle;
+  }
+  return held;
 }
 
 // Labels and the p* of cells with one stable state; ``waiting`` are the cells whose label is left to orbits.

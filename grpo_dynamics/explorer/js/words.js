@@ -1,10 +1,11 @@
 // What the numbers say, in plain language.
 
 import { complement, sigmoid } from "./logodds.js";
-import { thresholds } from "./plane.js";
+import { LOWEST, lowestHeld, thresholds } from "./plane.js";
 import { VARIANTS, alphaOf, matters } from "./state.js";
 
 const SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹";
+const UNCHANGED = 0.02; // in log-odds
 const SPACE = "\u00a0"; // a number is not broken over two lines
 
 function raised(exponent) {
@@ -24,7 +25,7 @@ function exponentOf(value, digits) {
 export function short(L) {
   const [p, q] = [sigmoid(L), complement(L)];
   if (q < 5e-4) return "1";
-  if (p < 1e-4) return p > 1e-300 ? scientific(p, 0) : "0";
+  if (p < 1e-4) return p > 1e-300 ? scientific(p, 1) : "0";
   const digits = p < 0.5 ? 1 - exponentOf(p, 1) : -exponentOf(q, 0);
   return p.toFixed(Math.max(2, digits));
 }
@@ -39,6 +40,9 @@ export function exact(L) {
   return p < 0.1 ? p.toPrecision(4) : p.toFixed(4);
 }
 
+// In few digits, but never 1 for what is below.
+const inWords = (L) => (short(L) === "1" ? exact(L) : short(L));
+
 // A multiplier that a reader can tell from 1 and from −1.
 export function factor(value) {
   const rest = Math.abs(value) - 1;
@@ -48,28 +52,45 @@ export function factor(value) {
   return sign + (text !== 0 && (text < 1e-3 || text >= 1e5) ? scientific(text, 2) : String(text));
 }
 
+// Probabilities in few digits, in more where two of them would look the same.
+function told(...places) {
+  const words = places.map(short);
+  return new Set(words).size < words.length ? places.map(exact) : words;
+}
+
 // {headline, more: [sentences]} of {state, dynamics, start, limit, fixed, attractors}, the last null while unknown.
 export function verdict(found) {
   return { headline: headline(found), more: [...besides(found), ...boundaries(found)] };
 }
 
-function headline({ state, dynamics, start, limit }) {
-  const [from, to] = [short(start), short(limit.L)];
-  const [low, high] = [short(limit.low), short(limit.high) === "1" ? "nearly 1" : short(limit.high)];
-  if (limit.kind === "one") return `Amplified from ${from} to 1${whyOne(state, dynamics)}.`;
-  if (limit.kind === "cycle")
-    return `Never settles: oscillates between ${low} and ${high}, with period ${limit.period}.`;
-  if (limit.kind === "irregular") return `Never settles: wanders without period between ${low} and ${high}.`;
-  if (limit.kind === "undecided") return `Not settled after ${limit.steps.toLocaleString("en")} steps: at ${to} now.`;
-  if (Math.abs(limit.L - start) < 1e-3 || from === to) return `Practically unchanged, at ${to}.`;
-  if (limit.L > start) return `Amplified from ${from} to ${to}.`;
-  return `Falls from ${from} to ${to}, still above the ${short(dynamics.anchor)} of the reference.`;
+function headline(found) {
+  const { dynamics, start, limit } = found;
+  const nearly = (text) => (text === "1" ? "nearly 1" : text);
+  if (limit.kind === "one") return `Amplified from ${inWords(start)} to 1${whyOne(found)}.`;
+  if (limit.kind === "cycle" || limit.kind === "irregular") {
+    const [low, high] = told(limit.low, limit.high);
+    if (limit.kind === "irregular") return `Never settles: wanders without period between ${low} and ${nearly(high)}.`;
+    return `Never settles: oscillates between ${low} and ${nearly(high)}, with period ${limit.period}.`;
+  }
+  if (limit.kind === "undecided")
+    return `Not settled after ${limit.steps.toLocaleString("en")} steps: at ${short(limit.L)} now.`;
+  const [from, to] = told(start, limit.L);
+  if (Math.abs(limit.L - start) < UNCHANGED || from === to) return `Practically unchanged, at ${inWords(limit.L)}.`;
+  const begun = from === "1" ? exact(start) : from;
+  if (limit.L > start) return `Amplified from ${begun} to ${to}.`;
+  const [end, reference] = [limit.L, dynamics.anchor].map(to === short(limit.L) ? short : exact);
+  return `Falls from ${begun} to ${to}${end === reference ? "" : `, still above the ${reference} of the reference`}.`;
 }
 
-function whyOne(state, dynamics) {
+// Why nothing holds it, known when all attractors are: β only where no other start is held either.
+function whyOne({ state, dynamics, start, fixed, attractors }) {
   if (state.update === "gradient" && dynamics.divergence === "none") return ": this KL term does not pull";
   if (dynamics.alpha === 0) return ": nothing pulls back to the reference";
-  return ": β is too small to hold it";
+  if (attractors === null) return "";
+  if (attractors.length === 1) return ": β is too small to hold it";
+  const border = fixed.points.filter(({ stable }) => !stable).pop();
+  if (border === undefined) return "";
+  return `: ${start > border.L ? "the start is above" : "a step leads past"} the border at ${inWords(border.L)}`;
 }
 
 // What else attracts at this β and p_ref.
@@ -99,8 +120,7 @@ function besides({ dynamics, limit, fixed, attractors }) {
 // Which starts go up beyond a border that repels, or stay below it. A recursion overshoots: far below, a whole step leads
 // past the border, too. Where a start in between leads that far down, the basins are not two intervals.
 function startsBeyond(dynamics, border, up) {
-  const name = (L) => (short(L) === "1" ? exact(L) : short(L));
-  const plain = `${up ? "above" : "below"} ${name(border)}`;
+  const plain = `${up ? "above" : "below"} ${inWords(border)}`;
   if (dynamics.kind === "flow") return plain;
   const over = (L) => dynamics.step(L) >= border;
   const [part, parts] = [0.05, 2000];
@@ -115,31 +135,39 @@ function startsBeyond(dynamics, border, up) {
   }
   const whole = downward.slice(first).every(over) && downward.slice(0, first).every((L) => dynamics.step(L) > low);
   if (!whole) return `${plain}, among others`;
-  return up ? `above ${name(border)} or below ${name(low)}` : `between ${name(low)} and ${name(border)}`;
+  return up ? `above ${inWords(border)} or below ${inWords(low)}` : `between ${inWords(low)} and ${inWords(border)}`;
 }
 
 // Where along p_ref, at this β, something else begins.
-function boundaries({ state, dynamics, fixed }) {
+function boundaries({ dynamics, fixed }) {
   if (dynamics.alpha === 0 || (dynamics.kind === "flow" && dynamics.divergence !== "reverse")) return [];
-  const { references, flips } = thresholds(dynamics);
-  const { anchor } = dynamics;
+  const found = thresholds(dynamics);
+  const { anchor, alpha } = dynamics;
   const shown = (L) => L > -13.9 && L < 6.95;
-  const sentences = [];
-  const [fold, second] = references;
+  const [fold, second] = found.references;
   const folds = second < fold && shown(fold);
-  const upper = dynamics.kind === "recursion" && flips ? flips[0] : -Infinity;
-  const low = fixed.points[0];
+  const [upper, lower] = dynamics.kind === "recursion" && found.flips ? found.flips : [-Infinity, -Infinity];
+  const flips = upper > LOWEST;
+  const sentences = [];
   if (folds && anchor >= fold) {
-    const flip = upper < fold && shown(upper) ? `, which oscillates below ${short(upper)}` : "";
-    sentences.push(`Below p_ref = ${short(fold)} there is a lower state${flip}.`);
-  } else if (anchor > upper) {
-    if (shown(upper)) sentences.push(`Below p_ref = ${short(upper)} the low state oscillates.`);
-  } else if (anchor > flips[1] && low) {
+    sentences.push(`${below(flips ? upper : -Infinity, fold)} there is a lower stable state.`);
+  }
+  if (flips && anchor > upper && shown(upper)) {
+    const held = alpha === 1 ? lowestHeld(dynamics, found) : upper;
+    const oscillates = short(held) !== short(upper);
+    const span = below(oscillates ? held : lower, upper);
+    sentences.push(`${span} the low state ${oscillates ? "oscillates" : "is not stable"}.`);
+  } else if (flips && anchor <= upper && anchor > lower) {
+    const [low] = fixed.points;
     const stable = shown(upper) ? `; it is stable above p_ref = ${short(upper)}` : "";
-    sentences.push(`The low fixed point ${short(low.L)} repels by overshooting${stable}.`);
+    if (low) sentences.push(`The low fixed point ${short(low.L)} repels by overshooting${stable}.`);
   }
   if (folds && anchor < fold) sentences.push(`Above p_ref = ${short(fold)} only the upper state is left.`);
   return sentences;
+}
+
+function below(low, high) {
+  return low > LOWEST ? `Between p_ref = ${short(low)} and ${short(high)}` : `Below p_ref = ${short(high)}`;
 }
 
 // The code that has the same dynamics in Python.
