@@ -15,8 +15,15 @@ from grpo_dynamics.theory.trainers import preset
 from grpo_dynamics.validation.measured import Arm, Measured
 from grpo_dynamics.validation.readers import generic, nano_aha, open_instruct, trl, verl
 from grpo_dynamics.validation.readers.counting import success_table
+from grpo_dynamics.validation.readers.reward_scale import with_reward_scale
 from grpo_dynamics.validation.readers.samples import Choices, Dump, Notes
-from grpo_dynamics.validation.readers.settings import Settings, find_settings, read_settings, trainer_of
+from grpo_dynamics.validation.readers.settings import (
+    Settings,
+    find_settings,
+    read_settings,
+    require_numbers,
+    trainer_of,
+)
 from grpo_dynamics.validation.readers.theory import config_of_trainer, theory_of_trainer
 
 __all__ = ["READERS", "Choices", "Converted", "read_dump"]
@@ -89,7 +96,9 @@ def read_dump(
         raise ValueError(f"trainer must be {name} or left out with --from {kind}, got {trainer!r}")
     options = dict(options or {})
     settings = _settings(name, config, _beside(kind, path), version)
-    dump = READERS[kind](path, choices, {**settings.others, **settings.options, **options}, notes)
+    known = {**settings.others, **settings.options, **options}
+    require_numbers(name, known, options, settings.where)
+    dump = READERS[kind](path, choices, known, notes)
     if not dump.samples.height:
         raise ValueError(f"path must have a dump that can be read, got {' '.join(notes.lines()) or 'empty files'}")
     settings = dataclasses.replace(
@@ -101,6 +110,9 @@ def read_dump(
     success, samples, size = success_table(dump, choices, notes)
     groups = _with_group_size(name, settings, options, size, version, notes)
     found = trainer_of(name, groups, options, version, notes)
+    scaled = with_reward_scale(found, known, options, samples, notes)
+    if scaled is not options:
+        found = trainer_of(name, groups, scaled, version, Notes())
     if settings.where:
         notes.add("settings", f"Settings of {found.title} {found.version}: {settings.where}")
     arm = Arm(

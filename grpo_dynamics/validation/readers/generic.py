@@ -2,9 +2,9 @@
 
 Columns, by the first of these names that is there, or as the user says: a step (iteration, step, global_step), a
 question (question_id, prompt_id; or prompt, input, query, whose text names it), right or wrong (success, correct,
-is_correct, acc, reward, score); and where they are there a completion_length (or completion, response, output, whose
-characters are counted) and a finish_reason. A row may also stand for many completions: successes and samples instead
-of success.
+is_correct, acc, reward, score); and where they are there what that earned (reward, score), a completion_length (or
+completion, response, output, whose characters are counted) and a finish_reason. A row may also stand for many
+completions: successes and samples instead of success.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ ENDINGS = (".csv", ".jsonl", ".parquet")
 STEPS = ("iteration", "step", "global_step")
 NAMES, PROMPTS = ("question_id", "prompt_id"), ("prompt", "input", "query", "question")
 SUCCESSES = ("success", "correct", "is_correct", "acc", "reward", "score")
+EARNED = ("reward", "score")
 LENGTHS, TEXTS = ("completion_length",), ("completion", "response", "output")
 COUNTS = ("successes", "samples")
 
@@ -69,7 +70,7 @@ def read(path: Path, choices: Choices, settings: Mapping[str, Any], notes: Notes
             continue
         named_iteration = named_iteration or chosen["step"] == "iteration"
         read_parts = [
-            known_rows(_rows(table, chosen, questions), str(file), notes)
+            known_rows(_rows(table, chosen, questions), str(file), notes, extra=("row",))
             if "successes" not in chosen
             else _counted(table, chosen, questions, file, notes)
             for table in _tables(file, list(chosen.values()), chosen, notes)
@@ -77,7 +78,8 @@ def read(path: Path, choices: Choices, settings: Mapping[str, Any], notes: Notes
         if not read_parts:
             continue
         samples = pl.concat(read_parts)
-        parts.append(without_abandoned([(str(file), samples)], notes) if file.suffix.lower() == ".jsonl" else samples)
+        log = file.suffix.lower() == ".jsonl"
+        parts.append(without_abandoned([(str(file), samples)], notes) if log else samples.drop("row"))
     if refused and not parts:
         raise ValueError(refused)
     if not parts or not sum(part.height for part in parts):
@@ -105,7 +107,7 @@ def _names(file: Path, notes: Notes) -> list[str] | None:
         return None
     first = first_object(file)
     if first is None:
-        notes.add("broken file", f"{file}, line 1 is no JSON object, so the file is left out")
+        notes.add("broken file", f"{file} has no line that is a JSON object, so the file is left out")
     return None if first is None else list(first)
 
 
@@ -133,9 +135,11 @@ def _columns(names: Sequence[str], choices: Choices, file: Path) -> dict[str, st
             )
         else:
             chosen[what] = found
-    more = {"completion_length": (*LENGTHS, *TEXTS), "finish_reason": ("finish_reason",)}
+    more: dict[str, tuple[str, ...]] = {"completion_length": (*LENGTHS, *TEXTS), "finish_reason": ("finish_reason",)}
     if chosen["question"] not in PROMPTS:
         more["prompt"] = PROMPTS
+    if "reward" in chosen:
+        more["earned"] = EARNED
     for what, usual in more.items():
         found = next((name for name in usual if name in names), None)
         if found is not None:
@@ -148,7 +152,7 @@ def _tables(file: Path, columns: list[str], chosen: Mapping[str, str], notes: No
     kind = file.suffix.lower()
     if kind == ".jsonl":
         needed = [chosen[name] for name in ("step", "question", "reward", *COUNTS) if name in chosen]
-        yield from read_lines(file, needed, columns, notes)
+        yield from read_lines(file, needed, columns, notes, [chosen["question"], chosen.get("prompt", "")])
         return
     columns = list(dict.fromkeys(columns))
     try:
@@ -197,8 +201,9 @@ def _counted(
     right, of = pl.col("successes"), pl.col("samples")
     fine = (right >= 0) & (right <= of) & (right == right.floor()) & (of == of.floor())
     rows = rows.with_columns(pl.when(fine).then(right).alias("reward"))
-    rows = known_rows(rows, str(file), notes, extra=("samples",))
-    return pl.concat(
+    rows = known_rows(rows, str(file), notes, extra=("row", "samples"))
+    both = pl.concat(
         rows.drop("samples").with_columns(pl.lit(value).alias("reward"), weight.cast(pl.Int64).alias("weight"))
         for value, weight in ((1.0, pl.col("reward")), (0.0, rows["samples"] - pl.col("reward")))
     )
+    return both.sort("row", maintain_order=True)  # as the file has them: the steps are in its order

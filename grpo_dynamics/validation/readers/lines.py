@@ -25,7 +25,9 @@ KINDS: dict[type, Any] = {bool: pl.Boolean, int: pl.Float64, float: pl.Float64, 
 NUMBERS = ("step", "global_step", "iteration")
 
 
-def read_lines(path: Path, needed: Sequence[str], wanted: Sequence[str], notes: Notes) -> Iterator[pl.DataFrame]:
+def read_lines(
+    path: Path, needed: Sequence[str], wanted: Sequence[str], notes: Notes, naming: Sequence[str] = ()
+) -> Iterator[pl.DataFrame]:
     """Yield a table of each piece of a file of JSON objects, with the number of the line as ``row``.
 
     Args:
@@ -33,25 +35,26 @@ def read_lines(path: Path, needed: Sequence[str], wanted: Sequence[str], notes: 
         needed: keys that every object must have; a file whose first object lacks one is left out, with a note.
         wanted: keys that are read where they are there; null elsewhere.
         notes: told of lines that are no JSON object, and of files left out.
+        naming: keys that name a question: an integer stays what it is, as text, however large; others become floats.
     """
     keys = [*needed, *(name for name in wanted if name not in needed)]
     schema: dict[str, Any] | None = None
     line = 1
     for piece in _pieces(path):
         if schema is None:
-            first = next(((i, text) for i, text in enumerate(piece.split(b"\n", 64)) if text.strip()), None)
-            found = None if first is None else _object(first[1])
+            objects = ((i, _object(text)) for i, text in enumerate(io.BytesIO(piece), start=line))
+            number, found = next(((i, found) for i, found in objects if found is not None), (line, None))
             if found is not None:
                 lacking = [name for name in needed if name not in found]
                 if lacking:
-                    text = f"{path}, line {line + first[0] if first else line}: no {', '.join(map(repr, lacking))}, got"
+                    text = f"{path}, line {number}: no {', '.join(map(repr, lacking))}, got"
                     notes.add("foreign", f"{text} {', '.join(found)[:200]}; the file is left out")
                     return
-                schema = {name: _kind(name, found.get(name)) for name in keys}
+                schema = {name: _kind(name, found.get(name), name in naming) for name in keys}
         lines = piece.count(b"\n") + (not piece.endswith(b"\n"))
         table = _fast(piece, schema) if schema and None not in schema.values() else None
         if table is None or table.height != lines:
-            table = _slow(piece, keys, path, line, notes)
+            table = _slow(piece, keys, path, line, notes, naming)
         else:
             table = table.with_row_index("row", line)
         if table.height:
@@ -62,12 +65,9 @@ def read_lines(path: Path, needed: Sequence[str], wanted: Sequence[str], notes: 
 
 
 def first_object(path: Path) -> dict[str, Any] | None:
-    """Return the first object of a file of lines, None where it begins with something else."""
+    """Return the first object of a file of lines, past lines that are none; None where there is none."""
     with path.open("rb") as file:
-        for line in file:
-            if line.strip():
-                return _object(line)
-    return None
+        return next((found for line in file if (found := _object(line)) is not None), None)
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
@@ -93,7 +93,9 @@ def _fast(piece: bytes, schema: Mapping[str, Any]) -> pl.DataFrame | None:
         return None
 
 
-def _slow(piece: bytes, keys: Sequence[str], path: Path, line: int, notes: Notes) -> pl.DataFrame:
+def _slow(
+    piece: bytes, keys: Sequence[str], path: Path, line: int, notes: Notes, naming: Sequence[str]
+) -> pl.DataFrame:
     """The objects of a piece one by one."""
     columns: dict[str, list[Any]] = {name: [] for name in keys}
     rows: list[int] = []
@@ -110,14 +112,17 @@ def _slow(piece: bytes, keys: Sequence[str], path: Path, line: int, notes: Notes
             rows.append(number)
             for name, values in columns.items():
                 values.append(found.get(name))
-    table = {name: column(name, values) for name, values in columns.items()}
+    table = {name: column(name, values, name in naming) for name, values in columns.items()}
     return pl.DataFrame({"row": pl.Series(rows, dtype=pl.UInt32), **table})
 
 
-def column(name: str, values: list[Any]) -> pl.Series:
-    """Return values of JSON as a column: texts, numbers, lists of numbers; all else as JSON."""
+def column(name: str, values: list[Any], naming: bool = False) -> pl.Series:
+    """Return values of JSON as a column: texts, numbers, lists of numbers; all else as JSON.
+
+    Where they name a question, numbers are texts too: a float cannot tell large integers apart.
+    """
     there = [value for value in values if value is not None]
-    if all(isinstance(value, bool | int | float) for value in there):
+    if not naming and all(isinstance(value, bool | int | float) for value in there):
         return pl.Series(name, [None if value is None else float(value) for value in values], dtype=pl.Float64)
     if all(isinstance(value, list) and all(type(item) is int for item in value) for value in there):  # pyright: ignore
         return pl.Series(name, values, dtype=pl.List(pl.Int64))
@@ -136,8 +141,10 @@ def _object(text: bytes) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None  # pyright: ignore[reportUnknownVariableType]
 
 
-def _kind(name: str, value: Any) -> Any:
+def _kind(name: str, value: Any, naming: bool) -> Any:
     """The type of a column after its first value; None where only the slow way can tell."""
+    if naming and isinstance(value, int) and not isinstance(value, bool):
+        return pl.String
     if name in NUMBERS and isinstance(value, int | float):
         return pl.Int64
     if isinstance(value, list):

@@ -61,7 +61,7 @@ def read(path: Path, choices: Choices, settings: Mapping[str, Any], notes: Notes
             notes.add("foreign", f"{file}: {got}; the file is left out")
         if lacking or not rows:
             continue
-        values = {name: column(name, [row.get(name) for row in rows]) for name in {*needed, "response"}}
+        values = {name: column(name, [row.get(name) for row in rows], name == asked) for name in {*needed, "response"}}
         prompts = values["query"].cast(pl.String)
         numbers = questions.by_prompt(prompts) if asked is None else questions.by_name(values[asked], prompts)
         table = pl.DataFrame(

@@ -67,7 +67,7 @@ def read(path: Path, choices: Choices, settings: Mapping[str, Any], notes: Notes
     for name, _, file in files:
         if name != run:
             continue
-        for table in read_lines(file, needed, ("response_tokens", "finish_reason"), notes):
+        for table in read_lines(file, needed, ("reward", "response_tokens", "finish_reason"), notes, needed[3:]):
             prompts = as_text(table["prompt_tokens"])
             asked = choices.question_column
             numbers = questions.by_prompt(prompts) if asked is None else questions.by_name(table[asked], prompts)
@@ -76,10 +76,11 @@ def read(path: Path, choices: Choices, settings: Mapping[str, Any], notes: Notes
                 "step",
                 numbers.alias("question"),
                 pl.col(column).alias("reward"),
+                pl.col("reward").alias("earned"),
                 lengths(table["response_tokens"]).alias("completion_length"),
                 "finish_reason",
             )
-            parts.append((str(file), known_rows(rows, str(file), notes)))
+            parts.append((str(file), known_rows(rows, str(file), notes, extra=("row",))))
     if not parts:
         raise ValueError(f"path must have a dump that can be read, got {' '.join(notes.lines()) or 'empty files'}")
     threshold = settings.get("verification_reward")

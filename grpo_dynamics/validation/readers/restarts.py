@@ -15,16 +15,16 @@ SLACK = 2
 
 
 def without_abandoned(files: Sequence[tuple[str, pl.DataFrame]], notes: Notes) -> pl.DataFrame:
-    """Return a log, whose files follow each other, without the rows that a restart has made again.
+    """Return a log, whose files follow each other, without the rows that a restart has made again, and without ``row``.
 
     Where the step falls by more than ``SLACK``, to s, the run went on from a checkpoint before s: the rows above it
-    with steps ≥ s belong to a branch that was given up.
+    with steps ≥ s belong to a branch that was given up. ``row`` is the line of the file.
 
-    >>> log = pl.DataFrame({"step": [1, 2, 3, 4, 5, 6, 3, 4]})
+    >>> log = pl.DataFrame({"step": [1, 2, 3, 4, 5, 6, 3, 4]}).with_row_index("row", 1)
     >>> without_abandoned([("the log", log)], Notes())["step"].to_list()
     [1, 2, 3, 4]
     """
-    samples = pl.concat([rows for _, rows in files])
+    samples = pl.concat([rows.drop("row") for _, rows in files])
     steps = samples["step"].to_numpy()
     highest = np.maximum.accumulate(steps) if len(steps) else steps
     if not (steps < highest - SLACK).any():
@@ -64,14 +64,12 @@ def without_older_run(files: list[tuple[int, Path]], notes: Notes) -> list[tuple
 
 
 def _place(files: Sequence[tuple[str, pl.DataFrame]], row: int) -> str:
-    """The file of a row, and which of its rows it is, counted from 1. A file may come in several pieces."""
-    first: dict[str, int] = {}
-    ends = 0
+    """The file and the line of a row of all files together."""
+    begin = 0
     for name, rows in files:
-        first.setdefault(name, ends)
-        ends += rows.height
-        if row < ends:
-            return f"{name}, row {row - first[name] + 1}"
+        if row < begin + rows.height:
+            return f"{name}, line {rows['row'][row - begin]}"
+        begin += rows.height
     raise IndexError(row)
 
 

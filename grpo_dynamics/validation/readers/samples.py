@@ -16,10 +16,12 @@ SAMPLES: dict[str, Any] = {
     "step": pl.Int64,
     "question": pl.UInt32,
     "reward": pl.Float64,
+    "earned": pl.Float64,
     "completion_length": pl.UInt32,
     "finish_reason": pl.String,
 }
-"""Columns of the rows that a reader makes: question is a number of :class:`QuestionIds`; lengths may be null."""
+"""Columns of the rows that a reader makes: question is a number of :class:`QuestionIds`; reward decides what is right,
+earned is what the trainer gave for it, null where that is the reward; lengths may be null."""
 
 SHOWN = 300
 """So many characters of a prompt are kept, for people to see which question it is."""
@@ -216,8 +218,6 @@ class Dump:
         unit: of the lengths, "characters" or "tokens".
         beside: folders in which the trainer's settings may lie, the likeliest first.
         found: settings that the dump itself shows, by the trainer's own names.
-        group_size: completions of a question in a step, as they are in the dump; None if it varies.
-        repeats: for TRL: at most so many steps on one batch, of which all but the first were left out.
     """
 
     samples: pl.DataFrame
@@ -233,12 +233,12 @@ def known_rows(table: pl.DataFrame, where: str, notes: Notes, extra: tuple[str, 
     """Return rows with the columns of :data:`SAMPLES`, null where the table has none.
 
     Rows that do not say step (0 or more), question and reward are left out, and the first of them is noted: by its
-    ``row`` in the table, or counted from 1. ``extra`` columns are kept as they are.
+    ``row`` in the table, or counted from 1. ``extra`` columns are kept as they are, also ``row``.
     """
     if "row" not in table.columns:
         table = table.with_row_index("row", 1)
     table = table.select(
-        *("row", *extra),
+        *dict.fromkeys(("row", *extra)),
         *(
             (pl.col(name) if _is_plain(table, name) else pl.lit(None)).cast(kind, strict=False).alias(name)
             for name, kind in SAMPLES.items()
@@ -252,7 +252,7 @@ def known_rows(table: pl.DataFrame, where: str, notes: Notes, extra: tuple[str, 
         empty = [name for name in needed if row[name] is None] or ["finite reward"]
         text = f"{where}, row {row['row']}: no {' and no '.join(empty)}, so the row is left out"
         notes.add("unknown", text, bad.height)
-    return table.filter(usable).drop("row")
+    return table.filter(usable).drop(() if "row" in extra else "row")
 
 
 def _is_plain(table: pl.DataFrame, name: str) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from grpo_dynamics.theory.trainers import preset, trainer
-from grpo_dynamics.theory.trainers.preset import Preset, Trainer, nearest
+from grpo_dynamics.theory.trainers.preset import Preset, Trainer, nearest, numbers
 from grpo_dynamics.validation.readers.ignored import ALIASES, IGNORED, IGNORED_BELOW
 from grpo_dynamics.validation.readers.samples import Notes, shown
 
@@ -23,6 +24,13 @@ BESIDE = (
 )
 """Where settings are looked for, the first counts. A config.json is the model's, a training_args.bin a pickle: neither
 is read."""
+
+
+NUMBERS = (
+    *("num_iterations", "gradient_accumulation_steps", "steps_per_generation"),
+    *("eval_steps", "logging_steps", "max_steps", "eval_delay", "verification_reward"),
+)
+"""Options that readers calculate with."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +86,7 @@ def read_settings(name: str, path: Path, version: str | None = None) -> Settings
         except ValueError:
             if not by_machine and not _is_ignored(found, key):
                 unknown.append(key)
-            others[key] = value
+            others[key] = _number(value) if key in NUMBERS else value
             continue
         if value is not None:
             options[full] = _number(value)
@@ -88,6 +96,26 @@ def read_settings(name: str, path: Path, version: str | None = None) -> Settings
         more = f" (and {shown(unknown[1:], 5)})" if unknown[1:] else ""
         raise ValueError(f"config must have options that {found.title} has, got {first}{more} in {path}")
     return Settings(_tidy(options), others, None, str(path))
+
+
+def require_numbers(name: str, known: Mapping[str, Any], given: Mapping[str, Any], where: str | None) -> None:
+    """Raise ValueError where a trainer's option has to be a number and is none.
+
+    Args:
+        name: of the trainer.
+        known: its options, those of the user over those of a file.
+        given: those of the user, whose names may be shortened.
+        where: the file of the others.
+    """
+    found = preset(name)
+    defaults = found.defaults(numbers(found.versions[-1]))
+    needed = [key for key, value in defaults.items() if type(value) in (int, float)]
+    for key in dict.fromkeys((*needed, *NUMBERS)):
+        short = next((own for own in given if key == own or key.endswith(f".{own}")), None)
+        value = known.get(key if short is None else short)
+        if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
+            place = f" in {where}" if short is None and where else ""
+            raise ValueError(f"{key} must be a number, got {value!r}{place}")
 
 
 def _is_ignored(found: Preset, key: str) -> bool:

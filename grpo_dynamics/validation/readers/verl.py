@@ -54,20 +54,18 @@ def read(path: Path, choices: Choices, settings: Mapping[str, Any], notes: Notes
     files = sorted((int(found[1]), file) for file in folder.glob("*") if (found := NAME.fullmatch(file.name)))
     files = without_older_run(files, notes)
     questions, parts = QuestionIds(), list[pl.DataFrame]()
-    validation, column = False, None
+    firsts = ((first_object(file) or {}, file) for _, file in files)
+    first, whose = next(((first, file) for first, file in firsts if set(NEEDED) <= set(first)), ({}, folder))
+    column = _success_column(first, whose, choices.success_column) if first else "score"
+    validation = "reward" in first or (bool(first) and files[0][0] == 0)
+    asked = [] if choices.question_column is None else [choices.question_column]
+    needed = list(dict.fromkeys((*NEEDED, column, *asked)))
     for step, file in files:
-        first = first_object(file) or {}
-        if column is None and set(NEEDED) <= set(first):
-            column = _success_column(first, file, choices.success_column)
-            validation = "reward" in first or files[0][0] == 0
-        needed = [*NEEDED, *([] if column in (*NEEDED, None) else [column])]
-        if choices.question_column is not None:
-            needed.append(choices.question_column)
-        for table in read_lines(file, needed, ("step", "output", "uid"), notes):
+        for table in read_lines(file, needed, ("step", "output", "uid"), notes, asked):
             inside = table["step"].drop_nulls().unique().to_list()
             if inside not in ([], [step]):
                 notes.add("step", f"{file} says step {shown(inside)} inside; its name counts")
-            parts.append(_rows(table, step, column or "score", choices, questions, file, notes))
+            parts.append(_rows(table, step, column, choices, questions, file, notes))
     if not parts or not sum(part.height for part in parts):
         raise ValueError(f"path must have a dump that can be read, got {' '.join(notes.lines()) or 'empty files'}")
     if validation:
@@ -121,6 +119,7 @@ def _rows(
         pl.lit(step).alias("step"),
         numbers.alias("question"),
         pl.col(column).alias("reward"),
+        pl.col("score").alias("earned"),
         contents(table["output"]).str.len_chars().alias("completion_length"),
     )
     return known_rows(rows, str(file), notes)

@@ -178,7 +178,7 @@ def test_a_step_that_goes_backwards_is_a_restart(tmp_path):
     later = converted.completions.filter(pl.col("step") >= 2)
     assert later["success"].to_list() == [right for _, _, right in again]
     (note,) = [note for note in converted.measured.arms[0].notes if "goes back" in note]
-    assert "_rollouts_000000.jsonl, row 289: the step goes back from 5 to 2, as after a restart" in note
+    assert "_rollouts_000000.jsonl, line 289: the step goes back from 5 to 2, as after a restart" in note
     assert "(192 such)" in note
 
 
