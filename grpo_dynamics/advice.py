@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 NEARLY = 0.01
-"""Candidates that amplify at most this share of the questions less than the best count as good as it."""
+"""Candidates that amplify less than the best by at most this share of what it amplifies count as good as it."""
 
 Dynamics = Callable[[Array, int | None, Array], Recursion | Flow]
 """(β of shape (b, 1), G or None for exact statistics, p_ref of shape (n,)) to the dynamics of shape (b, n)."""
@@ -38,7 +38,8 @@ class Advice:
     """What is advised, and what that rests on.
 
     Attributes:
-        beta, group_size: the advised ones; group_size None: exact statistics.
+        beta, group_size: the advised ones; group_size None: exact statistics. Where not ``helps``, only those that the
+            rest is computed with.
         expected, spread: mean and standard deviation of the number of questions that are amplified in a single stable
             state, over the posteriors.
         candidates: a row for each (G, β): shares of the questions and means over them.
@@ -58,6 +59,11 @@ class Advice:
     passes: pl.DataFrame
     aim: Goal
     whole_steps: float
+
+    @property
+    def helps(self) -> bool:
+        """Whether a candidate amplifies any question without a surprise, to the nearest whole number of questions."""
+        return self.expected >= 0.5
 
 
 def advise(
@@ -184,8 +190,8 @@ def _candidates(outcomes: dict[int | None, Outcome], beta: Array, mixture: Array
 
 def chosen(candidates: pl.DataFrame) -> dict[str, Any]:
     """Return the row that is advised: nearly the most amplified, then the least movement."""
-    enough = candidates["amplified_safely"].max() - NEARLY  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]
-    good = candidates.filter(candidates["amplified_safely"] >= enough)
+    safely = candidates["amplified_safely"]
+    good = candidates.filter(safely >= (1 - NEARLY) * safely.max())  # pyright: ignore[reportOperatorIssue]
     return good.sort("kl", "group_size", "beta", descending=[False, False, True]).row(0, named=True)
 
 

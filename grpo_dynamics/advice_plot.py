@@ -43,9 +43,9 @@ def _candidates(axes: Any, found: Advice) -> None:
     advised = found.candidates.filter(
         found.candidates["group_size"].eq_missing(found.group_size) & (found.candidates["beta"] == found.beta)
     )
-    axes.plot(
-        [found.beta], advised["amplified_safely"], "o", ms=8, mfc="none", mec=VERMILION, mew=1.6, label="advised", ls=""
-    )
+    if found.helps:
+        style = {"ms": 8, "mfc": "none", "mec": VERMILION, "mew": 1.6, "ls": ""}
+        axes.plot([found.beta], advised["amplified_safely"], "o", label="advised", **style)
     axes.plot([], [], color=GREY, ls=":", lw=1.1, label="bistable or oscillating")
     axes.set(xscale="log", ylim=(-0.02, 1.02), xlabel=r"KL strength $\beta$", ylabel="share of the questions")
     axes.set_title("amplified without a surprise")
@@ -69,7 +69,8 @@ def _questions(axes: Any, found: Advice) -> None:
     axes.set(xlim=(low - 1, high + 1), ylim=(low - 1, top + 1))
     axes.set(xlabel=r"$p_{\mathrm{ref}}$, posterior mean", ylabel=r"$p^*$")
     level = f"{found.aim.confidence:.0%}"
-    axes.set_title(f"each question at the advised β; lines: {level}")
+    which = "the advised β" if found.helps else f"β = {found.beta:g}"
+    axes.set_title(f"each question at {which}; lines: {level}")
 
 
 def _passes(axes: Any, found: Advice) -> None:

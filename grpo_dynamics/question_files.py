@@ -37,12 +37,14 @@ class Questions:
         p_ref: measured success rates in [0, 1], shape (n,).
         successes: numbers of correct samples, shape (n,); None if only rates were given.
         samples: numbers of samples, shape (n,); None if not known.
+        notes: what is odd about them, in sentences.
     """
 
     ids: pl.Series
     p_ref: Array
     successes: Array | None = None
     samples: Array | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return how many."""
@@ -59,7 +61,8 @@ def read_questions(
     """Return the questions of a CSV, JSONL or parquet file, by its ending.
 
     A row is a question: an id, and integers 0 ≤ successes ≤ samples or a success rate in [0, 1], with or without a
-    number of samples. Where a table has both successes and rates, the successes count. Other columns are not read.
+    number of samples. Where a table has both successes and rates, the successes count, and a note says where the rates
+    are others. Other columns are not read.
 
     Args:
         path: the file.
@@ -91,7 +94,7 @@ def read_questions(
             f"({', '.join(SUCCESSES_NAMES)}) and samples ({', '.join(SAMPLES_NAMES)}), got {', '.join(found)}"
         )
     with _readable(path):
-        wanted = [name for name in (id_name, chosen, samples_name) if name is not None]
+        wanted = [name for name in (id_name, chosen, samples_name, rate_name) if name is not None]
         table = frame.select(list(dict.fromkeys(wanted))).collect()
     if table.height == 0:
         raise ValueError(f"file must be a table with at least one question, got no rows in {str(path)!r}")
@@ -107,7 +110,8 @@ def read_questions(
         row = int(more[0])
         limit = f"{chosen} must be at most {samples_name} ({samples[row]})"
         raise ValueError(f"{limit}, got {successes[row]} in row {row + 1}")
-    return Questions(ids, successes / samples, successes, samples)
+    notes = () if rate_name is None else _other_rates(table[rate_name], successes, samples)
+    return Questions(ids, successes / samples, successes, samples, notes)
 
 
 def table_bytes(table: pl.DataFrame, path: Path) -> bytes:
@@ -246,6 +250,19 @@ def _numbers(column: pl.Series, allowed: str) -> Array:
     wrong = numbers.is_null() | numbers.is_nan()
     _refuse_where(wrong.fill_null(True).to_numpy(), column, allowed)
     return numbers.to_numpy()
+
+
+def _other_rates(column: pl.Series, successes: Array, samples: Array) -> tuple[str, ...]:
+    """Say where a column of rates is not successes/samples; what is no column of numbers says nothing."""
+    try:
+        rows = np.flatnonzero(np.abs(_numbers(column, RATE) - successes / samples) > 1e-6)
+    except ValueError:
+        return ()
+    if rows.size == 0:
+        return ()
+    first = f"{_shown(column[int(rows[0])])} beside {successes[rows[0]]} of {samples[rows[0]]} in row {rows[0] + 1}"
+    which = "that row" if rows.size == 1 else f"{rows.size} rows"
+    return (f"{column.name} is {first}: in {which} the counts are taken, not the rate",)
 
 
 def _counts(column: pl.Series, least: int) -> Array:

@@ -31,7 +31,14 @@ def commands():
     for page, lines in blocks():
         for line in lines:
             if not line.startswith(IN_ORDER):
-                yield pytest.param(shlex.split(line), id=f"{page.name}: {line}")
+                yield pytest.param(page, shlex.split(line), id=f"{page.name}: {line}")
+
+
+def offered(page):
+    """The files that a reader has: those in docs of a clone for README, else those that the page offers to save."""
+    if page.parent == ROOT:
+        return ["docs/questions.csv", "docs/my_sweep.toml"]
+    return re.findall(r"{download}`([^`]+)`", page.read_text(encoding="utf-8"))
 
 
 def sequences():
@@ -40,16 +47,15 @@ def sequences():
             yield pytest.param(found, id=f"{page.name}: {', '.join(argv[0] for argv in found)}")
 
 
-@pytest.mark.parametrize("argv", list(commands()))
-def test_a_shown_command_succeeds(argv, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("page", "argv"), list(commands()))
+def test_a_shown_command_succeeds(page, argv, tmp_path, monkeypatch, capsys):
+    """In a folder with nothing but what the page offers."""
     monkeypatch.chdir(tmp_path)
-    questions = (ROOT / "docs" / "questions.csv").read_bytes()
-    (tmp_path / "docs").mkdir()
-    for name in ("questions.csv", "docs/questions.csv"):
-        (tmp_path / name).write_bytes(questions)
+    for name in offered(page):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((page.parent / name).read_bytes())
     if argv[0] == "sweep":
         pytest.importorskip("joblib", reason="sweeps need the extra sweep")
-        (tmp_path / "docs" / "my_sweep.toml").write_bytes((ROOT / "docs" / "my_sweep.toml").read_bytes())
     assert not main(argv)
     assert capsys.readouterr().out
     for option, file in itertools.pairwise(argv):

@@ -154,4 +154,4 @@ def advise_command(
         rule = trainer_rule(trainer, trainer_version, trainer_set or [], group_sizes, variant, settings)
     else:
         rule = variant_rule(variant, settings, group_sizes, trainer_version, trainer_set or [])
-    advise_on(source, columns, rule, beta_range, group_sizes, k, aim, out, as_json)
+    advise_on(source, columns, rule, beta_range, k, aim, out, as_json)

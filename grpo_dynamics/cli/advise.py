@@ -20,6 +20,7 @@ from grpo_dynamics.cli.settings import Settings
 from grpo_dynamics.cli.trainers import chosen_trainer, describe, parse_setting
 from grpo_dynamics.theory.flow import Flow
 from grpo_dynamics.theory.recursion import Recursion
+from grpo_dynamics.theory.trainers import preset
 
 if TYPE_CHECKING:
     from grpo_dynamics.advice import Advice
@@ -27,18 +28,22 @@ if TYPE_CHECKING:
 PREFERRED = (1.0, 1.25, 1.6, 2.0, 2.5, 3.15, 4.0, 5.0, 6.3, 8.0)
 """Ten numbers to a decade that people write down (ISO 3, R10)."""
 
+FILES = ("candidates.parquet", "candidates.csv", "questions.parquet", "questions.csv")
+"""The tables that are written."""
+
 WIDEST = 1e12
 """Largest of the β tried over the smallest."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """An update rule for every β and G: its words, its description, its dynamics, and the β to try."""
+    """An update rule for every β and G: its words, its description, its dynamics, and the β and G to try."""
 
     title: str
     described: dict[str, Any]
     dynamics: Any
     betas: Range
+    group_sizes: Sequence[int | None]
     notes: tuple[str, ...] = ()
     not_modelled: tuple[str, ...] = ()
 
@@ -59,9 +64,19 @@ def trainer_rule(
     def dynamics(beta: Array, group_size: int | None, p_ref: Array) -> Flow:
         return chosen_trainer(name, version, beta, group_size, given).at(p_ref)  # pyright: ignore[reportArgumentType]
 
+    with bad_input():
+        known = preset(name)
+    try:
+        known.shorthand(1.0, None)
+    except ValueError:
+        refuse("trainer", "one with a KL term to a reference for advice on β", name)
     found = chosen_trainer(name, version, 1.0, group_sizes[0], given)
-    free = found.at(0.5).divergence == "none"
-    notes = ("β has no effect with these options: on average nothing pulls to the reference",) if free else ()
+    notes: list[str] = []
+    if found.at(0.5).divergence == "none":
+        notes.append("β has no effect with these options: on average nothing pulls to the reference")
+    if getattr(found.normalization, "group_size", None) is None:
+        group_sizes = (None,)
+        notes.append("group_sizes has no effect with these options: a critic, taken as exact, is in place of groups")
     words = {key: value for key, value in describe(found).items() if key not in ("beta", "advantage", "options")}
     options = dict(parse_setting(text) for text in given)
     return Rule(
@@ -69,7 +84,8 @@ def trainer_rule(
         {"trainer": {**words, "options": options}},
         dynamics,
         Range(0.001, 10.0),
-        notes,
+        group_sizes,
+        tuple(notes),
         found.not_modelled,
     )
 
@@ -96,7 +112,7 @@ def variant_rule(
 
     first = chosen[group_sizes[0]]
     described = {key: value for key, value in first.describe().items() if key != "group_size"}
-    return Rule(variant, {"settings": described}, dynamics, Range(0.01, 10.0), tuple(first.notes()))
+    return Rule(variant, {"settings": described}, dynamics, Range(0.01, 10.0), group_sizes, tuple(first.notes()))
 
 
 def preferred(low: float, high: float) -> Array:
@@ -118,7 +134,6 @@ def advise_on(
     columns: dict[str, str | None],
     rule: Rule,
     beta_range: Range | None,
-    group_sizes: Sequence[int | None],
     ks: Sequence[int],
     aim: dict[str, Any],
     out: Path,
@@ -134,15 +149,18 @@ def advise_on(
     chosen = beta_range or rule.betas
     with progress() as tell, bad_input():
         questions = read_questions(source, **columns)
+        for name in FILES:
+            if (out / name).exists() and (out / name).samefile(source):
+                refuse("out", f"a folder where {name} is not the table of questions itself", str(out))
         betas = preferred(chosen.low, chosen.high)
-        found = advise(questions, rule.dynamics, betas.tolist(), group_sizes, ks, Goal(**aim), tell)
+        found = advise(questions, rule.dynamics, betas.tolist(), rule.group_sizes, ks, Goal(**aim), tell)
+    notes = (*rule.notes, *questions.notes)
     files: list[Path] = []
     with folder(out), writing("out", out):
         files += save(draw(found, f"{source.name}, {rule.title}"), out / "advice")
-        for name, rows in (("candidates", found.candidates), ("questions", found.questions)):
-            for ending in (".parquet", ".csv"):
-                files.append(out / f"{name}{ending}")
-                write_whole(files[-1], table_bytes(rows, files[-1]))
+        for name in FILES:
+            rows = found.candidates if name.startswith("candidates") else found.questions
+            files.append(write_whole(out / name, table_bytes(rows, out / name)))
     if as_json:
         print_json(
             {
@@ -153,25 +171,26 @@ def advise_on(
                 "aim": dataclasses.asdict(found.aim),
                 "verdict": verdict(found),
                 **as_dict(found),
-                "notes": list(rule.notes),
+                "notes": list(notes),
                 "not_modelled": list(rule.not_modelled),
                 "files": [str(file) for file in files],
             }
         )
         return
     show(found, source, rule, out, files)
-    print_notes(rule.notes)
+    print_notes(notes)
 
 
 def as_dict(found: Advice) -> dict[str, Any]:
     """Return the advice in plain Python values."""
     return {
-        "beta": found.beta,
-        "group_size": found.group_size,
+        "beta": found.beta if found.helps else None,
+        "group_size": found.group_size if found.helps else None,
         "questions": found.questions.height,
         "amplified_safely": {"expected": found.expected, "spread": found.spread},
         "whole_steps_oscillate": found.whole_steps,
-        "advised": _row(found),
+        "advised": _row(found) if found.helps else None,
+        "computed_at": {"beta": found.beta, "group_size": found.group_size},
         "best_of_each_group_size": best_of_each(found),
         "cannot_move": stuck(found),
         "pass_at_k": found.passes.to_dicts(),
@@ -181,12 +200,16 @@ def as_dict(found: Advice) -> dict[str, Any]:
 def verdict(found: Advice) -> str:
     """Return the advice in one plain sentence."""
     number, of = found.expected, found.questions.height
-    if number < 0.5:
-        return "No candidate amplifies any question without a surprise: try other β, or a smaller gain."
     groups = "exact statistics" if found.group_size is None else f"groups of {found.group_size}"
+    which = f"β = {brief(found.beta)} with {groups}"
+    if not found.helps:
+        return (
+            "No candidate amplifies any question without a surprise: try other β, or a smaller gain. "
+            f"What follows is for {which}."
+        )
     sure = f" ± {found.spread:.0f}" if found.spread >= 0.5 else ""
     return (
-        f"β = {brief(found.beta)} with {groups}: {number:.0f}{sure} of {of} questions lose at least "
+        f"{which}: {number:.0f}{sure} of {of} questions lose at least "
         f"{found.aim.gain:.0%} of their failures, without a surprise."
     )
 
@@ -224,11 +247,11 @@ def show(found: Advice, source: Path, rule: Rule, out: Path, files: Sequence[Pat
     screen_.print()
     rows = [
         (
-            "∞" if row["group_size"] is None else str(row["group_size"]),
+            "exact" if row["group_size"] is None else str(row["group_size"]),
             brief(row["beta"]),
             *(f"{row[name]:.3f}" for name in ("amplified_safely", "bistable", "oscillating", "cannot_move", "p_star")),
             f"{row['kl']:.3f}",
-            "advised" if (row["group_size"], row["beta"]) == (found.group_size, found.beta) else "",
+            "advised" if found.helps and (row["group_size"], row["beta"]) == (found.group_size, found.beta) else "",
         )
         for row in best_of_each(found)
     ]
@@ -274,9 +297,11 @@ def stuck_lines(found: Advice) -> list[tuple[str, str]]:
     needed = ", ".join(f"{n} for {p}" for p, n in known["samples_to_exclude"].items())
     lines = [
         ("no success seen", f"{known['without_success']} question{'' if known['without_success'] == 1 else 's'}"),
-        ("all groups silent", f"{silent:.1f} questions expected, all right or all wrong in {aim.budget} samples each"),
         (f"below x, {aim.confidence:.0%} sure", f"after so many samples without a success: {needed}"),
     ]
+    if found.group_size is not None:
+        silence = f"{silent:.1f} questions expected, all right or all wrong in {aim.budget} samples each"
+        lines.insert(1, ("all groups silent", silence))
     if known["without_success"]:
         high = f"p_ref up to {known['p_ref_up_to']:.3g} is possible"
         more = f"{known['more_samples']} more samples would tell if p_ref > {aim.floor:g}"

@@ -36,7 +36,7 @@ class Request:
 
 
 def sweep(request: Request, as_json: bool) -> int:
-    """Perform a sweep, gather its tables, and print what they come to; return 1 if a task failed."""
+    """Perform a sweep, gather its tables, and print what they come to; return 1 if a task failed, 130 for Ctrl-C."""
     if not request.config:
         missing("config", "a TOML file")
     from grpo_dynamics.sweep import Options, gather, perform, read_sweep
@@ -50,10 +50,14 @@ def sweep(request: Request, as_json: bool) -> int:
     asked: dict[str, Any] = {
         key: getattr(request, key) for key in ("engine", "address", "workers", "retries", "resume")
     }
-    with folder(place), progress() as tell, bad_input():
-        outcome = perform(read, place, Options(**asked), tell if sys.stderr.isatty() else None)
-        found = gather(place).collect() if outcome.done else None
-        files, ends = ([], None) if found is None else write(read, found, place)
+    try:
+        with folder(place), progress() as tell, bad_input():
+            outcome = perform(read, place, Options(**asked), tell if sys.stderr.isatty() else None)
+            found = gather(place).collect() if outcome.done else None
+            files, ends = ([], None) if found is None else write(read, found, place)
+    except KeyboardInterrupt:
+        print(f"stopped: what is done is in {place}; the same command with --resume goes on", file=sys.stderr)
+        return 130
     if as_json:
         answer = {"command": "sweep", "version": __version__, "name": read.name, "kind": read.kind}
         answer |= {"out": str(place), "tasks": len(read.tasks), **dataclasses.asdict(outcome), "files": files}

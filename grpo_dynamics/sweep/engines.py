@@ -10,9 +10,11 @@ import contextlib
 import importlib
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Literal
@@ -169,6 +171,23 @@ def _environment(values: Mapping[str, str]) -> Generator[None]:
                 os.environ[name] = value
 
 
+@contextlib.contextmanager
+def _to_its_end() -> Generator[None]:
+    """Let Ctrl-C wait for the end of the block, as half a cluster does not close."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
+        yield
+        return
+    pressed: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if pressed:  # whatever else was raised: a terminal sends it to the workers too
+            raise KeyboardInterrupt
+
+
 Backend = dict[str, Any]
 """Options of ``joblib.parallel_config``."""
 
@@ -206,10 +225,11 @@ def _dask(number: int, address: str | None) -> Generator[Backend]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set({"distributed.comm.timeouts.connect": f"{PATIENCE}s"}))
         if address is None:
-            cluster = distributed.LocalCluster(
-                n_workers=number, threads_per_worker=1, dashboard_address=None, silence_logs=50
-            )
-            address = str(stack.enter_context(cluster).scheduler_address)
+            with _to_its_end():
+                cluster = distributed.LocalCluster(
+                    n_workers=number, threads_per_worker=1, dashboard_address=None, silence_logs=50
+                )
+                address = str(stack.enter_context(cluster).scheduler_address)
         try:
             client = stack.enter_context(distributed.Client(address, timeout=PATIENCE, set_as_default=False))
         except (OSError, TimeoutError, ValueError) as error:

@@ -55,7 +55,7 @@ class Store:
         """Whether the table of a task is what was written."""
         try:
             return json.loads(self.manifest(task).read_bytes())["sha256"] == digest(self.table(task).read_bytes())
-        except (FileNotFoundError, ValueError, KeyError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError):  # TypeError: JSON, but no object
             return False
 
     def reason(self, task: str) -> str | None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 
 import polars as pl
 import pytest
@@ -70,6 +74,25 @@ training.learning_rate = [0.1, 1e100]
     assert err.startswith("failed: ")
     assert "(training.learning_rate = 1e+100): FloatingPointError: " in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("engine", ["local", "dask"])
+def test_a_sweep_that_is_stopped_says_how_to_go_on(engine, config, tmp_path):
+    """SIGINT while the engine starts: Dask's cluster closes only once it is whole."""
+    pytest.importorskip("distributed" if engine == "dask" else "joblib", reason=f"{engine} is not installed")
+    arguments = sweep("--config", config(steps=10**7), "--out", tmp_path / "out", "--engine", engine)
+    started = [sys.executable, "-m", "grpo_dynamics.cli", *arguments]
+    with subprocess.Popen(started, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        until = time.monotonic() + 60
+        while not (tmp_path / "out" / "small" / "tasks").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=60)
+    assert (running.returncode, out) == (130, "")
+    place = tmp_path / "out" / "small"
+    assert f"stopped: what is done is in {place}; the same command with --resume goes on\n" in err
+    assert engine == "local" or "Traceback" not in err  # joblib's own thread may leave one
 
 
 def test_another_sweep_in_the_folder(config, tmp_path, capsys):

@@ -115,14 +115,16 @@ def test_done_tasks_are_skipped_and_damaged_ones_made_again(config, tmp_path):
     sweep, out = read_sweep(config()), tmp_path / "out"
     assert perform(sweep, out, Options(workers=1)).skipped == 0
     before, times = tables(out), {p: p.stat().st_mtime_ns for p in (out / "tasks").iterdir()}
-    first, second = sorted((out / "tasks").glob("*.parquet"))[:2]
-    first.write_bytes(b"damaged")
-    second.with_suffix(".json").unlink()
+    damaged = sorted((out / "tasks").glob("*.parquet"))[:5]
+    damaged[0].write_bytes(b"damaged")
+    damaged[1].with_suffix(".json").unlink()
+    for path, text in zip(damaged[2:], ("null", "[]", '{"sha256"'), strict=True):
+        path.with_suffix(".json").write_text(text)
     outcome = perform(sweep, out, Options(workers=2, resume=True))
-    assert (outcome.skipped, len(outcome.done)) == (4, 6)
+    assert (outcome.skipped, len(outcome.done)) == (1, 6)
     assert tables(out) == before
     touched = {p.stem for p, t in times.items() if p.stat().st_mtime_ns != t}
-    assert touched == {first.stem, second.stem}
+    assert touched == {path.stem for path in damaged}
 
 
 def test_gathered_are_the_axes_and_the_tables(config, tmp_path):
