@@ -8,6 +8,14 @@ prompts once for all their completions, nothing for padding.
 
 Beside it stand the straightforward loop on transformers, every completion with its prompt as a row of its own, and TRL.
 
+The column ``precision`` says what a row was computed in. With "bf16" the update is computed in bfloat16, by all three.
+The rollouts are not the same work: this package computes them in float32, as its runs do, the plain loop and TRL in
+bfloat16, and so are those in the whole steps. A fraction of the matmul rate, which is bfloat16's on a GPU, is given
+only for what was computed in the same precision: not for our rollouts there.
+
+A compiled row was compiled to the end: where torch.compile gives up, the row says so and no number is there, and the
+whole step is measured uncompiled.
+
 What should be reached. Per token and layer of width h = 1024 (10·h² weights) the update multiplies 8·10·h² = 84·10⁶
 times and adds: 120 ns at the 700·10¹² operations a second that an H100 measures. Element by element, without fusion,
 norms, rotations, gates, residuals and casts move some 650·h bytes forward and backward and 190·h for π_ref: 320 ns at
@@ -45,6 +53,7 @@ if TYPE_CHECKING:
 
 Rows = list[dict[str, Any]]
 TITLE = "Rollouts and updates per second"
+COMPILER = "torch.compile"
 
 
 def parts(settings: Settings, place: Path, deadline: Deadline) -> list[Part]:
@@ -59,11 +68,13 @@ def parts(settings: Settings, place: Path, deadline: Deadline) -> list[Part]:
                 if engine != "generate":
                     measured = functools.partial(or_why_not, measured, "rollout", size, engine)
                 work.append((f"{size}: rollout by {engine}", measured))
-        for compiled in (False, True) if settings.compile else (False,):
-            name = "update, compiled" if compiled else "update"
-            work.append((f"{size}: {name}", functools.partial(measurements.update, settings, size, compiled)))
+        work.append((f"{size}: update", functools.partial(measurements.update, settings, size, compiled=False)))
+        if settings.compile:
+            measured = functools.partial(measurements.update, settings, size, compiled=True)
+            measured = functools.partial(or_why_not, measured, "update", size, COMPILER)
+            work.append((f"{size}: update, compiled", measured))
         work.append((f"{size}: update by transformers", functools.partial(measurements.plain_update, settings, size)))
-        work.append((f"{size}: step", functools.partial(measurements.step, settings, size)))
+        work.append((f"{size}: step", functools.partial(whole_step, settings, size)))
         work.append((f"{size}: step by transformers", functools.partial(measurements.plain_step, settings, size)))
         if settings.trl and settings.has("trl"):
             measured = functools.partial(trl_loop.trl_step, settings, size)
@@ -71,12 +82,25 @@ def parts(settings: Settings, place: Path, deadline: Deadline) -> list[Part]:
     return [independent(name, functools.partial(table_of, measured)) for name, measured in work]
 
 
+def whole_step(settings: Settings, size: str) -> Rows:
+    """A step of this package, compiled where that is asked; if the compiler fails, why, and the step without it."""
+    from grpo_dynamics.training.speed import measurements
+
+    rows: Rows = []
+    if settings.compile:
+        compiled = functools.partial(measurements.step, settings, size, compiled=True)
+        rows = or_why_not(compiled, "step", size, COMPILER)
+    measured = any("seconds" in row for row in rows)
+    return rows if measured else rows + measurements.step(settings, size, compiled=False)
+
+
 def or_why_not(measured: Callable[[], Rows], part: str, size: str, library: str) -> Rows:
-    """The rows of a measurement of another library, or one that says why there are none: the others do go on."""
+    """The rows of a measurement that needs another library, or one that says why not: the other parts do go on."""
     try:
         return measured()
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [""])[0][:120]
+        lines = str(error).strip().splitlines() or [""]
+        reason = " ".join(lines[: 1 + lines[0].endswith(":")])[:120]  # torch.compile says what is wrong in the second
         return [{"part": part, "size": size, "what": f"{library} failed: {type(error).__name__}: {reason}"}]
 
 
@@ -94,8 +118,8 @@ def table_of(measured: Callable[[], Rows]) -> pl.DataFrame:
 
 
 def summary(table: pl.DataFrame) -> pl.DataFrame:
-    """What is printed of each measurement; the profile is in the table and in the picture."""
-    shown = ("part", "size", "what", "seconds", "tokens_per_second", "samples_per_second", "fraction_of_matmul")
+    """What is printed of each measurement: seconds and the profile are in the table."""
+    shown = ("part", "size", "what", "precision", "tokens_per_second", "samples_per_second", "fraction_of_matmul")
     return table.filter(pl.col("part") != "profile").select(*shown).with_columns(pl.selectors.float().round(4))
 
 
@@ -113,7 +137,8 @@ def draw(table: pl.DataFrame) -> Figure:
             at = np.array([sizes.index(size) for size in own["size"]]) + (i - (len(names) - 1) / 2) * 0.8 / len(names)
             axes.bar(at, own[value], 0.8 / len(names), color=PALETTE[i % len(PALETTE)], label=what)
         axes.set_xticks(range(len(sizes)), sizes)
-        axes.legend(fontsize=7, loc="upper right")
+        if names:
+            axes.legend(fontsize=7, loc="upper right")
         axes.margins(y=0.35)
     steps.set(ylabel="samples per second", title="rollout and update")
     updates.axhline(0.35, color=GREY, lw=1.0, ls=":")
@@ -127,7 +152,8 @@ def draw(table: pl.DataFrame) -> Figure:
         below += height
     profile.set_xticks(range(len(sizes)), sizes)
     profile.set(ylabel="share of the update's time", title="what the update does", ylim=(0, 1.55))
-    profile.legend(fontsize=7, ncols=2, loc="upper right")
+    if kinds:  # none where the update was to be compiled and could not be
+        profile.legend(fontsize=7, ncols=2, loc="upper right")
     return figure
 
 

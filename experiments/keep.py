@@ -4,6 +4,7 @@ Kept are the configs and manifests, the success of every question after every it
 pictures, in few colours: of the whole run, then of each arm, as far as there is room.
 Weights, checkpoints, completions and the report itself are left behind. Of the table of success only those columns are
 left out that follow from the log-odds where nothing was counted; the digest in the arm's manifest is that of the whole.
+Of a script, as gpu_pretraining.py and gpu_throughput.py are, table, manifest and picture are kept, and no models.
 """
 
 import io
@@ -11,6 +12,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -26,31 +28,23 @@ SMALL, LARGE, PICTURES = 300_000, 3_500_000, 600_000
 
 
 def keep(run: Path, out: Path = RESULTS) -> Path:
-    """Put what is kept of a finished and validated run into a folder of its name, in place of what was there."""
+    """Put what is kept of a finished script, or run that was validated, into a folder of its name instead of the old.
+
+    Args:
+        run: the folder.
+        out: of all results.
+    """
     run = run.resolve()  # its name is that of the folder here: "." has none
-    wanted = "the folder of a finished run after `validate`"
-    if not (run / "manifest.json").is_file():
-        raise SystemExit(f"error: run must be {wanted}, got {run} without manifest.json")
-    try:
-        manifest = json.loads((run / "manifest.json").read_bytes())
-    except ValueError:
-        raise SystemExit(f"error: run must be {wanted}, got {run}, whose manifest.json is no JSON") from None
-    if not isinstance(manifest, dict) or not {"status", "arms"} <= manifest.keys():
-        raise SystemExit(f"error: run must be {wanted}, not of one of its arms, got {run}")
-    if manifest["status"] != "finished":
-        raise SystemExit(f"error: run must be {wanted}, got {run}, which is {manifest['status']}")
-    files = [*OF_THE_RUN, *(f"{arm}/{name}" for arm in manifest["arms"] for name in OF_AN_ARM)]
-    missing = [name for name in files if not (run / name).exists()]
-    if missing:
-        raise SystemExit(f"error: run must be {wanted}, got {run} without {missing[0]}")
-    kept = {name: _small(run / name) for name in (*files, *IF_THERE) if (run / name).exists()}
-    room = (SMALL if manifest.get("smoke") else LARGE) - sum(map(len, kept.values()))
+    scripted = (run / f"{run.name}.json").is_file()
+    smoke, files, pictures = _of_a_script(run) if scripted else _of_a_run(run)
+    kept = {name: _small(run / name) for name in files}
+    room = (SMALL if smoke else LARGE) - sum(map(len, kept.values()))
     if room < 0:
         raise SystemExit(
             f"error: run must be small enough to keep, got {run}, whose tables are {-room} bytes too large"
         )
     room = min(room, PICTURES)
-    for name in _pictures(run):
+    for name in pictures:
         data = _few_colours(run / name)
         if len(data) <= room:
             kept[name] = data
@@ -62,6 +56,44 @@ def keep(run: Path, out: Path = RESULTS) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
     return folder
+
+
+def _of_a_script(run: Path) -> tuple[bool, list[str], list[str]]:
+    """Whether it is a small form, its manifest and table, and its picture."""
+    wanted = "the folder of a script that has finished"
+    manifest, table, picture = (f"{run.name}.{ending}" for ending in ("json", "parquet", "png"))
+    if missing := [name for name in (table, picture) if not (run / name).is_file()]:
+        raise SystemExit(f"error: run must be {wanted}, got {run} without {missing[0]}")
+    told = _json(run / manifest, wanted)
+    if not isinstance(told, dict) or not isinstance(told.get("config"), dict):
+        raise SystemExit(f"error: run must be {wanted}, got {run}, whose {manifest} has no config")
+    return bool(told["config"].get("smoke")), [manifest, table], [picture]
+
+
+def _of_a_run(run: Path) -> tuple[bool, list[str], list[str]]:
+    """Whether it is a small form, the files that are kept whatever room there is, and its pictures."""
+    wanted = "the folder of a finished run after `validate`"
+    if not (run / "manifest.json").is_file():
+        raise SystemExit(f"error: run must be {wanted}, or of a finished script, got {run} without manifest.json")
+    manifest = _json(run / "manifest.json", wanted)
+    if not isinstance(manifest, dict) or not {"status", "arms"} <= manifest.keys():
+        raise SystemExit(f"error: run must be {wanted}, not of one of its arms, got {run}")
+    if manifest["status"] != "finished":
+        raise SystemExit(f"error: run must be {wanted}, got {run}, which is {manifest['status']}")
+    files = [*OF_THE_RUN, *(f"{arm}/{name}" for arm in manifest["arms"] for name in OF_AN_ARM)]
+    missing = [name for name in files if not (run / name).exists()]
+    if missing:
+        raise SystemExit(f"error: run must be {wanted}, got {run} without {missing[0]}")
+    files += [name for name in IF_THERE if (run / name).exists()]
+    return bool(manifest.get("smoke")), files, _pictures(run)
+
+
+def _json(path: Path, wanted: str) -> Any:
+    """What a file of JSON says."""
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        raise SystemExit(f"error: run must be {wanted}, got {path.parent}, whose {path.name} is no JSON") from None
 
 
 def _pictures(run: Path) -> list[str]:

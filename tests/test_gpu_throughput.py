@@ -66,6 +66,7 @@ def test_every_number_of_the_throughput_is_there(small, tmp_path):
         assert row["samples_per_second"] == pytest.approx(12 / row["seconds"])  # 3 prompts, 4 completions of each
         assert row["tokens_per_second"] == pytest.approx(row["completion_tokens"] * row["samples_per_second"])
         assert 0 < row["fraction_of_matmul"] < 1
+        assert row["precision"] == "float32"
         assert row["peak_memory_bytes"] is None
     assert 3 <= rows["update", "ours"]["completion_tokens"] <= 9
     assert rows["update", "ours"]["completion_tokens"] == rows["update", "transformers"]["completion_tokens"]
@@ -93,17 +94,25 @@ def test_a_stopped_command_keeps_the_parts_that_are_done(small, tmp_path, monkey
     assert len(begun) == 6
 
 
+def tiny_settings(module, hidden_sizes=(32,), **changes):
+    """Settings like those of the committed config, for models of one layer on a CPU: tiny, tiny64, ..."""
+    table = read_toml(EXPERIMENTS / "gpu_throughput.toml")
+    small = {"device": "cpu", "precision": "float32", "compile": False, "engines": ["generate"], "trl": False}
+    small |= {"prompts": 3, "group_size": 4, "prompt_tokens": 6, "completion_tokens": [3, 9], "letters": 13}
+    names = {hidden: "tiny" if hidden == 32 else f"tiny{hidden}" for hidden in hidden_sizes}
+    sizes = {name: {"hidden_size": hidden, "layers": 1, "head_size": 32} for hidden, name in names.items()}
+    small |= {"micro_batch_size": 5, "sizes": sizes}
+    whole = {key: value for key, value in (table | small | changes).items() if key != "smoke"}
+    return measuring.build(module.Settings, whole)
+
+
 def test_both_loops_take_the_same_step():
     """Ours cuts by length, computes prompts once, and knows equal answers; the plain loop does none of that.
 
     The same loss has the same gradient, so that AdamW's first step, which is the sign of it, is the same.
     """
     module = load("gpu_throughput")
-    table = read_toml(EXPERIMENTS / "gpu_throughput.toml")
-    small = {"device": "cpu", "precision": "float32", "compile": False, "engines": ["generate"], "trl": False}
-    small |= {"prompts": 3, "group_size": 4, "prompt_tokens": 6, "completion_tokens": [3, 9], "letters": 13}
-    small |= {"micro_batch_size": 5, "sizes": {"tiny": {"hidden_size": 32, "layers": 1, "head_size": 32}}}
-    settings = measuring.build(module.Settings, {key: v for key, v in (table | small).items() if key != "smoke"})
+    settings = tiny_settings(module)
     from grpo_dynamics.training.advantages import group_advantages
     from grpo_dynamics.training.rollouts import unique
     from grpo_dynamics.training.speed import measurements
@@ -136,6 +145,137 @@ def test_another_library_that_fails_is_a_row_that_says_so():
 
     [row] = load("gpu_throughput").or_why_not(measured, "rollout", "1M", "vllm")
     assert row == {"part": "rollout", "size": "1M", "what": "vllm failed: RuntimeError: no kernel image"}
+
+
+def compile_by(monkeypatch, backend):
+    """Let models be compiled by a backend of the tests; no code is generated, which takes minutes on a CPU."""
+    from grpo_dynamics.training.device import compiled
+
+    whole = torch.compile
+    monkeypatch.setattr(
+        compiled.torch, "compile", lambda forward, dynamic: whole(forward, dynamic=dynamic, backend=backend)
+    )
+
+
+def test_every_size_is_compiled_and_not_the_first_two_only(monkeypatch):
+    """Models share the code of their forward pass, of which torch.compile keeps eight variants: four for each size."""
+    module, graphs = load("gpu_throughput"), []
+
+    def backend(graph, inputs):
+        graphs.append(inputs)
+        return graph.forward
+
+    compile_by(monkeypatch, backend)
+    settings = tiny_settings(module, (32, 64, 96), repeats=1)
+    from grpo_dynamics.training.speed import measurements
+
+    counts = []
+    for size in settings.sizes:
+        [row] = measurements.update(settings, size, compiled=True)
+        assert row["what"] == "ours, compiled"
+        counts.append(len(graphs))
+        graphs.clear()
+    assert counts == [4, 4, 4]  # prompts and completions, with gradients and without
+    assert torch._dynamo.config.recompile_limit < 12
+
+
+def test_a_compiler_that_gives_up_is_told_and_does_not_pass_for_compiled(monkeypatch):
+    """With room for two of the four variants the others would be run as they are."""
+    module = load("gpu_throughput")
+    compile_by(monkeypatch, "eager")
+    settings = tiny_settings(module, repeats=1, compile=True)
+    parts = {part.name: part for part in module.parts(settings, None, None)}
+    with torch._dynamo.config.patch(recompile_limit=2):
+        table, _ = parts["tiny: update, compiled"].compute(None)
+    [what] = table["what"]
+    assert what.startswith("torch.compile failed: ")
+    assert "recompile" in what.lower()  # the limit of that name
+    assert table["seconds"].null_count() == 1
+
+
+def test_without_a_compiler_the_rest_is_measured(monkeypatch, small, tmp_path):
+    """The rows say why, and the step is measured as it is."""
+    module = load("gpu_throughput")
+
+    def backend(graph, inputs):
+        raise OSError("no C++ compiler here")
+
+    compile_by(monkeypatch, backend)
+    small.write_text(small.read_text().replace("compile = false", "compile = true"))
+    assert module.main(["--smoke", "--config", str(small), "--out", str(tmp_path / "runs")]) == 0
+    table = pl.read_parquet(tmp_path / "runs" / "gpu_throughput_smoke" / "gpu_throughput_smoke.parquet")
+    for part in ("update", "step"):
+        rows = table.filter(part=part)
+        [why] = rows.filter(pl.col("what").str.starts_with("torch.compile failed: ")).rows(named=True)
+        assert "no C++ compiler here" in why["what"]
+        assert why["seconds"] is None
+        assert rows.filter(what="ours")["seconds"].null_count() == 0
+        assert rows.filter(what="ours").height == 1
+    assert rows.filter(what="ours, compiled").height == 0
+
+
+def test_a_row_says_in_what_it_was_computed_and_has_no_fraction_of_another_rate():
+    """On a GPU the rate is bfloat16's; rollouts of this package are in the type of the weights."""
+    module = load("gpu_throughput")
+    from grpo_dynamics.training.speed import measurements
+
+    settings = tiny_settings(module, precision="bf16", repeats=1)
+    with pytest.MonkeyPatch.context() as patch:
+        seen = []
+        engine = measurements.arm_of(settings, "tiny").engine
+        patch.setattr(type(engine), "sample", watched(type(engine).sample, seen))
+        [rollout] = measurements.rollout(settings, "tiny", "generate")
+        [step] = measurements.step(settings, "tiny", compiled=False)
+    assert set(seen) == {torch.float32}
+    assert rollout["precision"] == "float32"
+    assert step["precision"] == "float32 rollouts, bf16 update"
+    [theirs] = measurements.plain_step(settings, "tiny")
+    assert theirs["precision"] == "bf16"
+    update = measurements.update(settings, "tiny", compiled=False)[0]
+    assert update["precision"] == "bf16"
+    assert rollout["fraction_of_matmul"] > 0  # on a CPU the rate is float32's
+    assert "fraction_of_matmul" not in update
+
+
+def watched(sample, seen):
+    """A way to sample that keeps the type of what a linear layer gives meanwhile."""
+
+    def run(self, *arguments):
+        layer = next(m for m in self.policy.model.modules() if isinstance(m, torch.nn.Linear))
+        hook = layer.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+        try:
+            return sample(self, *arguments)
+        finally:
+            hook.remove()
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["step", "plain_step", "trl_step"])
+def test_steps_are_told_by_the_repeats_that_were_timed(monkeypatch, name):
+    """Completions differ in length from step to step: the mean of all counted ones, beside the median time."""
+    module = load("gpu_throughput")
+    if name == "trl_step":
+        pytest.importorskip("trl")
+    from grpo_dynamics.training.speed import measurements, trl_loop
+
+    settings = tiny_settings(module, repeats=3)
+    where = trl_loop if name == "trl_step" else measurements
+    lengths, row_of = [], measurements.row_of
+
+    def watched_row(*arguments):
+        lengths.extend(arguments[6])
+        return row_of(*arguments)
+
+    monkeypatch.setattr(where, "row_of", watched_row)
+    more = {"compiled": False} if name == "step" else {}
+    [row] = getattr(where, name)(settings, "tiny", **more)
+    assert [each.size for each in lengths] == [12, 12, 12]
+    assert len({int(each.sum()) for each in lengths}) > 1
+    tokens = sum(int(each.sum()) for each in lengths) / 3
+    assert row["completion_tokens"] == pytest.approx(tokens / 12)
+    assert row["tokens_per_second"] == pytest.approx(tokens / row["seconds"])
+    assert row["samples_per_second"] == pytest.approx(12 / row["seconds"])
 
 
 def test_attention_without_masks_is_refused_where_an_engine_has_its_own(small):

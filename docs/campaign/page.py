@@ -38,7 +38,7 @@ COLUMNS = {
         *("p_ref_90", "share_inside", "tokens_per_second", "fraction_of_matmul"),
     ),
     "gpu_throughput": (
-        *("part", "size", "what", "group_size", "completion_tokens", "seconds", "tokens_per_second"),
+        *("part", "size", "what", "precision", "group_size", "completion_tokens", "seconds", "tokens_per_second"),
         *("samples_per_second", "flops_per_second", "fraction_of_matmul", "peak_memory_bytes", "share"),
     ),
 }

@@ -1,5 +1,8 @@
 """Operations are counted as PyTorch's own counter counts them; fast paths give the numbers of the slow ones."""
 
+import contextlib
+import types
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -9,6 +12,7 @@ from grpo_dynamics.training.device import compiled as compiled_module
 from grpo_dynamics.training.device.attention import NAME, without_masks
 from grpo_dynamics.training.device.compiled import calling, compiled_forward
 from grpo_dynamics.training.likelihoods import shared_log_probs
+from grpo_dynamics.training.speed import throughput
 from grpo_dynamics.training.speed.throughput import forward_work, layer_weights, median_seconds, shares_of_time
 
 PROMPTS = [[1, 5, 5, 6, 7], [1, 6, 8, 9, 4]]
@@ -105,3 +109,29 @@ def test_shares_add_up(model, completions):
     calls = []
     assert median_seconds(lambda: calls.append(1), "cpu", repeats=3, warm_up=2) >= 0
     assert len(calls) == 5
+
+
+def test_a_range_around_kernels_is_not_counted_beside_them(monkeypatch):
+    """As a GPU's profile lists them: the optimiser's kernels, and a range of its name that spans them."""
+
+    def row(name, microseconds, device="DeviceType.CUDA", named=False):
+        return types.SimpleNamespace(
+            key=name, self_device_time_total=microseconds, device_type=device, is_user_annotation=named
+        )
+
+    rows = [
+        row("void at::native::multi_tensor_apply_kernel<AdamFunctor>", 300.0),
+        row("nvjet_tst_128x256_64x4", 600.0),
+        row("Optimizer.step#AdamW.step", 350.0, named=True),
+        row("aten::mm", 0.0, device="DeviceType.CPU"),
+    ]
+    seen = types.SimpleNamespace(key_averages=lambda: rows)
+    monkeypatch.setattr(torch.profiler, "profile", lambda activities: contextlib.nullcontext(seen))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    ticks = iter((0.0, 1e-3))  # a millisecond in all
+    monkeypatch.setattr(throughput, "time", types.SimpleNamespace(perf_counter=lambda: next(ticks)))
+    shares = shares_of_time(lambda: None, "cuda")
+    assert shares["optimiser"] == pytest.approx(0.3)
+    assert shares["matmul"] == pytest.approx(0.6)
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert shares["idle"] == pytest.approx(0.1)

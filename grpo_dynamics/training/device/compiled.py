@@ -13,8 +13,21 @@ Forward = Callable[..., Any]
 
 
 def compiled_forward(model: Any) -> Forward:
-    """Return the model's forward pass, compiled at its first call, for inputs of any size at once."""
+    """Return the model's forward pass, compiled at its first call, for inputs of any size at once.
+
+    What was compiled before is forgotten. Models of one class share the code of their forward pass, of which
+    torch.compile keeps eight variants, four for each size; further ones it would leave uncompiled.
+    """
+    torch.compiler.reset()
     return torch.compile(model.forward, dynamic=True)
+
+
+@contextlib.contextmanager
+def never_given_up() -> Generator[None]:
+    """Fail where torch.compile keeps enough variants of a function and would go on with it uncompiled."""
+    limits: Any = torch._dynamo.config  # pyright: ignore[reportPrivateUsage]
+    with limits.patch(fail_on_recompile_limit_hit=True):
+        yield
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from grpo_dynamics.training.advantages import group_advantages
 from grpo_dynamics.training.arm import Arm, prepare
 from grpo_dynamics.training.config import resolve
 from grpo_dynamics.training.deadline import NEVER
+from grpo_dynamics.training.device.compiled import never_given_up
 from grpo_dynamics.training.records import no_rows
 from grpo_dynamics.training.rollouts import unique
 from grpo_dynamics.training.speed.plain_loop import PlainLoop
@@ -30,6 +31,10 @@ from grpo_dynamics.training.steps.gradient_step import gradient_step
 from grpo_dynamics.training.trainer import step_on
 
 BETA, LEARNING_RATE = 0.1, 1e-6
+WARM_UP = 2
+"""Times that are not counted: they compile and allocate."""
+ROLLOUTS = "float32"
+"""What this package's rollouts are computed in: the type of the weights. Only its update computes in bfloat16."""
 
 Rows = list[dict[str, Any]]
 """What was measured, with some of the columns of ``settings.SCHEMA``."""
@@ -38,7 +43,19 @@ Rows = list[dict[str, Any]]
 def matmul(settings: Settings) -> Rows:
     """The rate of a large product, of which all others are fractions."""
     kind = "bfloat16" if settings.device == "cuda" else "float32"
-    return [{"part": "matmul", "what": kind, "flops_per_second": matmul_rate(settings.device), "fraction_of_matmul": 1}]
+    row = {"part": "matmul", "what": kind, "precision": matmul_precision(settings)}
+    return [row | {"flops_per_second": matmul_rate(settings.device), "fraction_of_matmul": 1}]
+
+
+def matmul_precision(settings: Settings) -> str:
+    """What the large product is computed in, by the name that configs have for it."""
+    return "bf16" if settings.device == "cuda" else "float32"
+
+
+def rollouts_and_update(settings: Settings) -> str:
+    """What a whole step of this package is computed in."""
+    lower = settings.precision != ROLLOUTS
+    return f"{ROLLOUTS} rollouts, {settings.precision} update" if lower else ROLLOUTS
 
 
 def arm_of(settings: Settings, size: str, engine: str = "generate", compiled: bool = False) -> Arm:
@@ -74,20 +91,41 @@ def arm_of(settings: Settings, size: str, engine: str = "generate", compiled: bo
 
 
 def row_of(
-    settings: Settings, size: str, part: str, what: str, arm: Any, seconds: float, lengths: Any, flops: float | None
+    settings: Settings,
+    size: str,
+    part: str,
+    what: str,
+    arm: Any,
+    seconds: float,
+    lengths: Sequence[Any],
+    flops: float | None,
+    precision: str,
 ) -> dict[str, Any]:
-    """A row: ``lengths`` are those of all completions, ``flops`` the operations that the work needs."""
+    """A row.
+
+    Args:
+        settings: what is measured on.
+        size: of the model.
+        part: of the work.
+        what: does it.
+        arm: whose model it is.
+        seconds: of one repeat.
+        lengths: of all completions, an array for each repeat that was counted.
+        flops: operations that the work of one repeat needs.
+        precision: what they are computed in; only where it is that of the large product is there a fraction of its
+            rate.
+    """
     on_gpu = settings.device == "cuda"
     memory = torch.cuda.max_memory_allocated() if on_gpu else None
-    row = {"part": part, "size": size, "what": what, "parameters": arm.model.num_parameters(), "seconds": seconds}
+    samples, tokens = (float(np.mean([count(each) for each in lengths])) for count in (np.size, np.sum))
+    row = {"part": part, "size": size, "what": what, "precision": precision, "parameters": arm.model.num_parameters()}
     row |= {"prompts": settings.prompts, "group_size": settings.group_size, "repeats": settings.repeats}
-    row |= {"prompt_tokens": settings.prompt_tokens, "completion_tokens": float(np.mean(lengths))}
-    row |= {"samples_per_second": len(lengths) / seconds, "tokens_per_second": float(np.sum(lengths)) / seconds}
+    row |= {"prompt_tokens": settings.prompt_tokens, "completion_tokens": tokens / samples, "seconds": seconds}
+    row |= {"samples_per_second": samples / seconds, "tokens_per_second": tokens / seconds}
     if flops is not None:
-        row |= {
-            "flops_per_second": flops / seconds,
-            "fraction_of_matmul": flops / seconds / matmul_rate(settings.device),
-        }
+        row |= {"flops_per_second": flops / seconds}
+        if precision == matmul_precision(settings):
+            row |= {"fraction_of_matmul": flops / seconds / matmul_rate(settings.device)}
     return row | {"peak_memory_bytes": memory}
 
 
@@ -98,9 +136,9 @@ def forget_memory(settings: Settings) -> None:
 
 
 def timed(settings: Settings, work: Callable[[], Any]) -> float:
-    """Median seconds of some work, after a first time that compiles and allocates."""
+    """Median seconds of some work, once it is warm."""
     forget_memory(settings)
-    return median_seconds(work, settings.device, settings.repeats, warm_up=2)
+    return median_seconds(work, settings.device, settings.repeats, WARM_UP)
 
 
 def work_of(arm: Arm, lengths: Any) -> Work:
@@ -119,12 +157,9 @@ def rollout(settings: Settings, size: str, engine: str) -> Rows:
 
     with arm.engine:
         seconds = timed(settings, draw_all)
-    counted = lengths[2:]
+    counted = lengths[WARM_UP:]
     flops = float(np.mean([work_of(arm, each).flops for each in counted]))
-    row = row_of(settings, size, "rollout", engine, arm, seconds, np.concatenate(counted).ravel(), flops)
-    drawn = float(np.mean([each.sum() for each in counted]))
-    row |= {"tokens_per_second": drawn / seconds, "samples_per_second": counted[0].size / seconds}
-    return [row]
+    return [row_of(settings, size, "rollout", engine, arm, seconds, counted, flops, ROLLOUTS)]
 
 
 def given_batch(settings: Settings, arm: Arm) -> tuple[Any, Any]:
@@ -146,29 +181,28 @@ def update(settings: Settings, size: str, compiled: bool) -> Rows:
         batch.log_ref = batch.log_old = None  # as after new rollouts
         gradient_step(arm, batch, LEARNING_RATE)
 
-    seconds = timed(settings, one)
+    with never_given_up():
+        seconds = timed(settings, one)
+        shares = shares_of_time(one, settings.device) if compiled == settings.compile else {}
     work = work_of(arm, lengths)
-    name = "ours, compiled" if compiled else "ours"
-    rows = [row_of(settings, size, "update", name, arm, seconds, lengths.ravel(), work.update + work.flops)]
-    if compiled == settings.compile:
-        shares = shares_of_time(one, settings.device)
-        rows += [{"part": "profile", "size": size, "what": kind, "share": share} for kind, share in shares.items()]
-    return rows
+    flops, name = work.update + work.flops, "ours, compiled" if compiled else "ours"
+    row = row_of(settings, size, "update", name, arm, seconds, [lengths], flops, settings.precision)
+    return [row] + [{"part": "profile", "size": size, "what": kind, "share": share} for kind, share in shares.items()]
 
 
-def step(settings: Settings, size: str) -> Rows:
+def step(settings: Settings, size: str, compiled: bool) -> Rows:
     """A whole step of this package: rollouts by ``generate``, rewards, update."""
-    arm, lengths = arm_of(settings, size, compiled=settings.compile), []
+    arm, lengths = arm_of(settings, size, compiled=compiled), []
 
     def one() -> None:
         drawn = draw(arm, len(lengths), 1, arm.own)
         lengths.append(drawn.samples.lengths.cpu().numpy())
         step_on(arm, len(lengths), [drawn], no_rows(), NEVER)
 
-    with arm.engine:
+    with arm.engine, never_given_up():
         seconds = timed(settings, one)
-    name = "ours, compiled" if settings.compile else "ours"
-    return [row_of(settings, size, "step", name, arm, seconds, lengths[-1].ravel(), None)]
+    name, precision = "ours, compiled" if compiled else "ours", rollouts_and_update(settings)
+    return [row_of(settings, size, "step", name, arm, seconds, lengths[WARM_UP:], None, precision)]
 
 
 def plain_update(settings: Settings, size: str) -> Rows:
@@ -180,7 +214,8 @@ def plain_update(settings: Settings, size: str) -> Rows:
     completions, mask = samples.completions.flatten(0, 1), samples.mask.flatten(0, 1)
     seconds = timed(settings, lambda: plain.update(completions, mask, advantages))
     work = work_of(arm, lengths)
-    return [row_of(settings, size, "update", "transformers", arm, seconds, lengths.ravel(), work.update + work.flops)]
+    flops = work.update + work.flops
+    return [row_of(settings, size, "update", "transformers", arm, seconds, [lengths], flops, settings.precision)]
 
 
 def plain_step(settings: Settings, size: str) -> Rows:
@@ -195,4 +230,5 @@ def plain_step(settings: Settings, size: str) -> Rows:
         plain.update(completions, mask, group_advantages(rewards, arm.training).float().flatten())
 
     seconds = timed(settings, one)
-    return [row_of(settings, size, "step", "transformers", arm, seconds, lengths[-1], None)]
+    counted = lengths[WARM_UP:]
+    return [row_of(settings, size, "step", "transformers", arm, seconds, counted, None, settings.precision)]

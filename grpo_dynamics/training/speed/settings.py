@@ -11,7 +11,8 @@ import polars as pl
 
 from grpo_dynamics.arrays import require
 
-TEXTS, COUNTS = ("part", "size", "what"), ("parameters", "group_size", "prompts", "repeats", "peak_memory_bytes")
+TEXTS = ("part", "size", "what", "precision")
+COUNTS = ("parameters", "group_size", "prompts", "repeats", "peak_memory_bytes")
 NUMBERS = (
     "prompt_tokens",
     "completion_tokens",
@@ -36,7 +37,7 @@ class Settings:
     Args:
         device: "cuda" or "cpu".
         threads: of PyTorch on a CPU; None: as many as it takes.
-        precision: of the layers.
+        precision: of the layers in the update; what a row was computed in is in its column of this name.
         compile: also measure the update compiled, and the whole step with it.
         engines: of rollouts; those that are not installed are left out.
         trl: also measure TRL, where it is installed.

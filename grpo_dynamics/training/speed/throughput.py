@@ -166,7 +166,8 @@ def shares_of_time(work: Callable[[], Any], device: torch.device | str) -> dict[
     """Return the share of the time of some work that each kind of kernel takes; "idle" is when none runs.
 
     Measured once by torch.profiler, which makes the work somewhat slower: on a GPU the kernels against the clock, on a
-    CPU the operators, each without what it calls, where what is not an operator counts as idle.
+    CPU the operators, each without what it calls, where what is not an operator counts as idle. Named ranges, such as
+    the optimiser's step, span operators and kernels that are listed themselves, and are left out.
     """
     from torch.profiler import ProfilerActivity, profile
 
@@ -182,7 +183,7 @@ def shares_of_time(work: Callable[[], Any], device: torch.device | str) -> dict[
     shares = dict.fromkeys((*KINDS, "elementwise", "copies"), 0.0)
     rows: Any = seen.key_averages()
     for row in rows:
-        if on_gpu and "cuda" not in str(row.device_type).lower():
+        if row.is_user_annotation or (on_gpu and "cuda" not in str(row.device_type).lower()):
             continue
         spent: float = row.self_device_time_total if on_gpu else row.self_cpu_time_total
         shares[kind_of(row.key)] += spent / 1e6 / whole

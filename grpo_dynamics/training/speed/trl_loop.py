@@ -10,7 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from grpo_dynamics.training.speed.measurements import BETA, LEARNING_RATE, Rows, arm_of, forget_memory, row_of
+from grpo_dynamics.training.speed.measurements import (
+    BETA,
+    LEARNING_RATE,
+    WARM_UP,
+    Rows,
+    arm_of,
+    forget_memory,
+    row_of,
+)
 from grpo_dynamics.training.speed.settings import Settings
 from grpo_dynamics.training.speed.throughput import clock
 
@@ -31,7 +39,7 @@ def trl_step(settings: Settings, size: str) -> Rows:
                 ends.append(time.perf_counter() if settings.device == "cuda" else clock())
 
         def reward(completion_ids: list[list[int]], **_: Any) -> list[float]:
-            lengths.append([len(ids) for ids in completion_ids])
+            lengths.extend(len(ids) for ids in completion_ids)  # of a whole step, or of a part of one
             return [float(ids[0] % 2) for ids in completion_ids]
 
         rows = settings.prompts * settings.group_size
@@ -46,7 +54,7 @@ def trl_step(settings: Settings, size: str) -> Rows:
                 gradient_accumulation_steps=passes,
                 learning_rate=LEARNING_RATE,
                 lr_scheduler_type="constant",
-                max_steps=settings.repeats + 2,
+                max_steps=settings.repeats + WARM_UP,
                 use_cpu=settings.device == "cpu",
                 bf16=settings.precision == "bf16",
                 gradient_checkpointing=False,
@@ -70,8 +78,6 @@ def trl_step(settings: Settings, size: str) -> Rows:
             trainer.remove_callback(PrinterCallback)
             forget_memory(settings)
             trainer.train()
-    seconds = float(np.median(np.diff(ends[1:])))
-    said = np.concatenate(lengths[-passes:])
-    row = row_of(settings, size, "step", "trl", arm, seconds, said, None)
-    whole = float(np.mean(said)) * rows  # TRL may ask for rewards in one call or in several
-    return [row | {"samples_per_second": rows / seconds, "tokens_per_second": whole / seconds}]
+    seconds = float(np.median(np.diff(ends[WARM_UP - 1 :])))
+    counted = np.split(np.array(lengths), len(ends))[WARM_UP:]
+    return [row_of(settings, size, "step", "trl", arm, seconds, counted, None, settings.precision)]
