@@ -19,7 +19,7 @@ import time
 from typing import Any
 
 from clock import table, verdict
-from training import BETA, GROUP, LEARNING_RATE, Case, Clock, make, reward
+from training import GROUP, Case, Clock, make, with_trl
 
 SHORT = Case("8 questions, 2 tokens", 8, 8, 2, None, target=1.0)
 CASES = (
@@ -56,49 +56,8 @@ def watched(own: Own) -> Any:
 
 def train(case: Case, model: pathlib.Path, steps: int, seed: int, work: pathlib.Path, own: Own | None) -> Clock:
     """Train some steps with TRL, every one logged, with the callback or without; return the clock."""
-    from datasets import Dataset
-    from transformers import AutoTokenizer, TrainerCallback
-    from transformers.trainer_callback import PrinterCallback
-    from trl import GRPOConfig, GRPOTrainer
-
-    clock = Clock()
-
-    class Tick(TrainerCallback):
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            clock.tick()
-
-    def rewarded(completions: list[str], **_: Any) -> list[float]:
-        return [reward(completion) for completion in completions]
-
-    options = GRPOConfig(
-        output_dir=str(work / "trl"),
-        beta=BETA,
-        num_generations=GROUP,
-        max_completion_length=case.completion_tokens,
-        per_device_train_batch_size=case.prompts * GROUP,
-        learning_rate=LEARNING_RATE,
-        lr_scheduler_type="constant",
-        max_steps=steps + 2,
-        seed=seed,
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        report_to=[],
-        logging_steps=1,
-        save_strategy="no",
-        disable_tqdm=True,
-    )
     callback = None if own is None else watched(own)
-    trainer = GRPOTrainer(
-        model=str(model),
-        reward_funcs=rewarded if callback is None else callback.watch(rewarded),
-        args=options,
-        train_dataset=Dataset.from_dict({"prompt": case.questions()}),
-        processing_class=AutoTokenizer.from_pretrained(model),
-        callbacks=[Tick()] if callback is None else [Tick(), callback],
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.train()
+    clock, _ = with_trl(case, model, steps, seed, work, callback, logged=True)
     return clock
 
 

@@ -127,8 +127,22 @@ class Clock:
         return wall, cpu
 
 
-def with_trl(case: Case, model: pathlib.Path, steps: int, seed: int, work: pathlib.Path) -> tuple[Clock, list[str]]:
-    """Train some steps with TRL; return the clock and the completions that were rewarded."""
+def with_trl(
+    case: Case,
+    model: pathlib.Path,
+    steps: int,
+    seed: int,
+    work: pathlib.Path,
+    callback: Any = None,
+    logged: bool = False,
+) -> tuple[Clock, list[str]]:
+    """Train some steps with TRL; return the clock and the completions that were rewarded.
+
+    Args:
+        case, model, steps, seed, work: what is trained, and where.
+        callback: this package's for TRL, or none.
+        logged: whether every step is.
+    """
     from datasets import Dataset
     from transformers import AutoTokenizer, TrainerCallback
     from transformers.trainer_callback import PrinterCallback
@@ -158,17 +172,18 @@ def with_trl(case: Case, model: pathlib.Path, steps: int, seed: int, work: pathl
         bf16=False,
         gradient_checkpointing=False,
         report_to=[],
-        logging_strategy="no",
+        logging_strategy="steps" if logged else "no",
+        logging_steps=1,
         save_strategy="no",
         disable_tqdm=True,
     )
     trainer = GRPOTrainer(
         model=str(model),
-        reward_funcs=rewarded,
+        reward_funcs=rewarded if callback is None else callback.watch(rewarded),
         args=options,
         train_dataset=Dataset.from_dict({"prompt": case.questions()}),
         processing_class=AutoTokenizer.from_pretrained(model),
-        callbacks=[Tick()],
+        callbacks=[Tick()] if callback is None else [Tick(), callback],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()

@@ -151,13 +151,16 @@ def test_every_kind_of_grpo_takes_the_steps_of_its_recursion(arm):
     own = one_step(*KINDS[arm])
     assert np.median(own) <= (0.04 if sampled else 0.005)
     assert np.quantile(own, 0.95) <= (0.2 if sampled else 0.02)
+    told = []
     for other, kind in KINDS.items():
         if other == arm or (kind[0] < 1 and KINDS[arm][0] < 1):
             continue  # below β = 1 nearly all ends are 1, whatever the kind
         away = error(steps(log_odds[:-1], log_odds[0], *kind), steps(log_odds[:-1], log_odds[0], *KINDS[arm]))
         telling = away > 0.1
         if telling.sum() > 100:
+            told.append(other)
             assert np.mean(own[telling] < one_step(*kind)[telling]) > (0.8 if sampled else 0.95)
+    assert len(told) >= 5
 
 
 @pytest.mark.parametrize("kl", ["k2", "k3"])

@@ -1,4 +1,4 @@
-"""The page as people use it: every control, the address, the keyboard, what it says, in a real browser."""
+"""The page as people use it: every control, the keyboard, small screens, in a real browser."""
 
 from __future__ import annotations
 
@@ -11,34 +11,8 @@ import pytest
 import grpo_dynamics as gd
 from grpo_dynamics import explorer
 
-from .conftest import plain
-from .states import dynamics, states
-
-
-def state(page):
-    return page.evaluate("explorer.state()")
-
-
-def settle(page):
-    page.wait_for_function("explorer.settled()")
-
-
-def headline(page) -> str:
-    return page.locator("#verdict").inner_text()
-
-
-def slide(page, key: str, place: float) -> None:
-    """Move a slider as a pointer does: the value, then the event."""
-    page.locator(f"#{key}-slider").evaluate(
-        "(slider, place) => { slider.value = place; slider.dispatchEvent(new Event('input', { bubbles: true })); }",
-        place,
-    )
-
-
-def write(page, key: str, text: str) -> None:
-    page.locator(f"#{key}").fill(text)
-    page.locator(f"#{key}").press("Enter")
-
+from .hands import headline, settle, slide, state, write
+from .states import states
 
 # ---- the file --------------------------------------------------------------------------------------------------------
 
@@ -70,117 +44,6 @@ def test_it_opens_with_the_state_it_was_made_for(visit, tmp_path):
     assert [state(page)[key] for key in ("beta", "p_ref", "variant", "alpha")] == [5, 1e-3, "two_kl", 0.5]
     page.goto(path.as_uri() + "#beta=2")
     assert (state(page)["beta"], state(page)["variant"]) == (2, "grpo")  # an address says all
-
-
-# ---- what it says ----------------------------------------------------------------------------------------------------
-
-SENTENCES = {
-    "": ("Amplified from 0.20 to 0.68.", "Between p_ref = 0.00097 and 0.010 the low state oscillates."),
-    "#group_size=inf": (
-        "Amplified from 0.20 to 0.68.",
-        "A second stable state at 1, for starts above 0.93 or below 0.065.",
-    ),
-    "#p0=0.05": ("Amplified from 0.050 to 1.", "A second stable state at 0.68, for starts between 0.065 and 0.93."),
-    "#update=gradient": ("Amplified from 0.20 to 0.68.", "A second stable state at 1, for starts above 0.93."),
-    "#beta=5&p_ref=0.01": (
-        "Amplified from 0.010 to 0.031.",
-        "Between p_ref = 7.0 × 10⁻⁵ and 0.0013 the low state oscillates.",
-    ),
-    "#beta=5&p_ref=0.001": ("Never settles: oscillates between 0.0023 and 0.059, with period 2.", "stable state at 1"),
-    "#beta=10&p_ref=0.00001": ("with period 3.", "repels by overshooting"),
-    "#beta=5&p_ref=0.0001&p0=0.1": ("Never settles: wanders without period", "A second stable state at 1"),
-    "#beta=0.2&p_ref=0.8": ("Amplified from 0.80 to 1.", "Almost every other start ends there, too."),
-    "#variant=mirror_grpo": ("Amplified from 0.20 to 1: nothing pulls back to the reference.", ""),
-    "#update=gradient&kl=k1": ("Amplified from 0.20 to 1: this KL term does not pull.", ""),
-    "#eps=0&beta=0.1": ("Amplified from 0.20 to 1: β is too small to hold it.", ""),
-    "#beta=5&p_ref=0.2&p0=0.6": ("Falls from 0.60 to 0.28, still above the 0.20 of the reference.", ""),
-    "#beta=1&p_ref=0.00001": (
-        "Amplified from 1.0 × 10⁻⁵ to 1.",
-        "repels by overshooting; it is stable above p_ref = 0.010.",
-    ),
-    "#beta=1&p_ref=0.95": (
-        "Amplified from 0.95 to 1.",
-        "Between p_ref = 0.010 and 0.26 there is a lower stable state.",
-    ),
-    "#variant=two_kl&alpha=0.5&beta=2": ("Amplified", "and 4.7 × 10⁻⁵ the low state is not stable."),
-    "#eps=0&p0=0.95": (
-        "Amplified from 0.95 to 1: the start is above the border at 0.93.",
-        "A second stable state at 0.68",
-    ),
-    "#eps=0&p0=0.05": (
-        "Amplified from 0.050 to 1: a step leads past the border at 0.93.",
-        "A second stable state at 0.68",
-    ),
-    "#beta=100&eps=0&p0=0.9999999999": (
-        "Amplified from 1 − 1.00 × 10⁻¹⁰ to 1: the start is above the border at 1 − 3.83 × 10⁻⁷.",
-        "A second stable state at 0.20",
-    ),
-    "#p_ref=0.0001&p0=0.9996": ("Amplified from 1 − 4.00 × 10⁻⁴ to 1 − 10⁻¹³³.", "Almost every other start"),
-    "#beta=100000&p0=0.5": ("Falls from 0.50 to 0.20.", ""),
-    "#beta=100&update=gradient&p0=0.9999999999": ("Falls from 1 − 1.00 × 10⁻¹⁰ to 0.20.", ""),
-    "#beta=100&p_ref=0.2&variant=dr_grpo": ("Practically unchanged, at 0.20.", ""),  # logit 0.2 + 1/100
-}
-
-
-@pytest.mark.parametrize("hash", SENTENCES)
-def test_the_verdict(visit, hash):
-    """The numbers are those of Figure 5 and of the theory: β=5, p_ref=.001 is the 2-cycle {0.0023380, 0.0587158}."""
-    page = visit(hash)
-    settle(page)
-    first, more = SENTENCES[hash]
-    assert first in plain(headline(page))
-    assert more in plain(page.locator("#more").inner_text())
-
-
-def test_starts_far_below_go_past_the_border(visit):
-    """Ω of whitened rewards is even in the log-odds: what the start 0.9347 reaches, 1 − 0.9347 = 0.0653 reaches too."""
-    groups = gd.FiniteGroup(64, eps=1e-5, eps_placement="variance", ddof=0)
-    for hash, rule in (("", gd.grpo(1.0, 0.2)), ("#group_size=64", gd.Recursion(1.0, 0.2, groups))):
-        page = visit(hash)
-        settle(page)
-        upper, lower = re.search(r"above (0\.\d+) or below (0\.\d+)\.", page.locator("#more").inner_text()).groups()
-        middle, top = gd.fixed_points(rule).log_odds[[0, 2]]
-        starts = (float(lower) - 0.002, float(lower) + 0.002, float(upper) - 0.01)
-        ends = [float(gd.limit(rule, p0=p).log_odds) for p in starts]
-        assert ends == pytest.approx([top, middle, middle])
-
-
-def test_the_table_and_its_numbers(visit):
-    page = visit()
-    rows = [plain(row) for row in page.locator("#points tr").all_inner_texts()]
-    assert [row.split("\t")[0] for row in rows] == ["▸ 0.6813", "0.9347", "1 − 10⁻¹³⁷"]
-    assert [row.split("\t")[3] for row in rows] == ["stable", "unstable", "stable"]
-    found = gd.fixed_points(gd.grpo(1.0, 0.2))
-    for row, L, multiplier in zip(rows, found.log_odds, found.multiplier, strict=True):
-        assert float(row.split("\t")[1].replace("−", "-")) == pytest.approx(L, abs=5e-5)
-        if multiplier > 1e-3:
-            assert float(row.split("\t")[2]) == pytest.approx(multiplier, rel=1e-3)
-    page.evaluate("location.hash = '#eps=0&beta=0.1'")
-    page.wait_for_function("document.querySelector('#points-table').hidden")
-    assert "No fixed point below 1" in page.locator("#points-status").inner_text()
-
-
-def test_numbers_near_0_and_1_are_told_apart(ask):
-    words = [[plain(word) for word in pair] for pair in ask("words", [0.0, -9.0, 9.0, -40.0, 400.0])]
-    assert words == [
-        ["0.50", "0.5000"],
-        ["0.00012", "1.23 × 10⁻⁴"],
-        ["1", "1 − 1.23 × 10⁻⁴"],
-        ["4.2 × 10⁻¹⁸", "4.25 × 10⁻¹⁸"],
-        ["1", "1 − 10⁻¹⁷⁴"],
-    ]
-    assert [plain(word) for word in ask("factors", [-1.7361, 1 - 2e-7, 1.0, 1e-6 - 1, 0.0])] == [
-        *("−1.736", "(1 − 2.0 × 10⁻⁷)", "1", "−(1 − 1.0 × 10⁻⁶)", "0"),
-    ]
-
-
-def test_python_that_reproduces_a_state(ask):
-    """The code on the page, run here, has the dynamics that the page shows."""
-    made = states(120, seed=20) + states(60, seed=21, update="gradient")
-    for one in made:
-        ran: dict[str, object] = {"print": lambda *values: None}
-        exec(ask("snippet", one), ran)
-        assert ran["dynamics"] == dynamics(one)
 
 
 # ---- controls --------------------------------------------------------------------------------------------------------
@@ -349,100 +212,6 @@ def test_light_and_dark(visit):
     assert page.locator("#theme").inner_text() == "Dark"
     page.reload()
     assert page.evaluate(paper) == light  # what was chosen stays
-
-
-# ---- the address -----------------------------------------------------------------------------------------------------
-
-
-def test_addresses_there_and_back(ask):
-    """Reading what was written gives the state again: all that matters of it."""
-    made = states(300, seed=22) + states(300, seed=23, update="gradient")
-    for one in made:
-        written = ask("write", one)
-        read = ask("read", written, [])
-        assert read["problems"] == []
-        assert ask("write", read["state"]) == written
-        assert dynamics(read["state"]) == dynamics(one)
-        assert read["state"]["p0"] == one["p0"]
-
-
-def test_the_address_keeps_up(visit):
-    page = visit()
-    slide(page, "beta", math.log10(5))
-    slide(page, "p_ref", -6.9)
-    page.wait_for_function("location.hash.includes('beta=5')")
-    copy = visit(page.evaluate("location.hash"))
-    assert state(copy) == state(page)
-    assert headline(copy) == headline(page)
-
-
-def test_an_address_changed_before_the_page_wrote_its_own_is_followed(visit):
-    """A link clicked while a slider rests: the event that tells of it may come after the page's own turn to write."""
-    page = visit()
-    page.add_init_script("addEventListener('hashchange', (event) => event.stopImmediatePropagation())")  # never comes
-    page.reload()
-    page.evaluate("""() => {
-      const slider = document.querySelector('#beta-slider');
-      slider.value = Math.log10(2);
-      slider.dispatchEvent(new Event('input', { bubbles: true }));
-      location.hash = '#beta=3';
-    }""")
-    page.wait_for_function("explorer.state().beta === 3 && location.hash === explorer.address(explorer.state())")
-
-
-BAD = {
-    "beta=-1": 'beta must be a finite number > 0, got "-1": 1 is taken.',
-    "beta=nan": 'beta must be a finite number > 0, got "nan": 1 is taken.',
-    "beta=": 'beta must be a finite number > 0, got "": 1 is taken.',
-    "p_ref=1": 'p_ref must be a probability strictly between 0 and 1, got "1": 0.2 is taken.',
-    "p0=7": 'p0 must be a probability strictly between 0 and 1, or left out to start at p_ref, got "7": left out.',
-    "variant=gpro": "variant must be one of grpo, dr_grpo, mirror_grpo, mirror_dr_grpo, two_kl, two_kl_dr_grpo, "
-    'got "gpro": grpo is taken.',
-    "group_size=2.5": 'group_size must be inf, or an integer from 2 to 1024, got "2.5": inf is taken.',
-    "eps=1e999": 'eps must be a finite number >= 0, got "1e999": 0.00001 is taken.',
-    "kl=k4": "kl must be one of exact, k2, k1_in_reward, k1_times_ratio, k3_times_ratio, k3, k1, none, "
-    'got "k4": exact is taken.',
-    "ddof=2": 'ddof must be 0 or 1, got "2": 0 is taken.',
-    "silent_groups=drop_with_kl": "silent_groups must be keep or drop unless update is gradient, kl is k3 and "
-    'group_size is 3 to 1024, got "drop_with_kl": keep is taken.',
-    "update=gradient&variant=two_kl": "variant must be grpo or dr_grpo with update gradient, "
-    'got "two_kl": grpo is taken.',
-    "colour=blue": 'colour" is no setting',
-    "__proto__=1": '__proto__" is no setting',
-    "toString=1": 'toString" is no setting',
-    "trainer=trl": "trainer must be one of trl-",
-    "%E0%A4%A": "is no setting",
-    "beta=%3Cimg%20src=x%3E": '"<img src=x>"',
-}
-
-
-@pytest.mark.parametrize("hash", BAD)
-def test_bad_addresses(visit, hash):
-    """One line that names the key, the value and what is allowed; the default is taken, and the page works."""
-    page = visit(f"#p0=0.3&{hash}" if not hash.startswith("p0") else f"#{hash}")
-    assert BAD[hash] in page.locator("#messages").inner_text()
-    assert page.locator("#messages p").count() == 1
-    assert page.locator("#messages img").count() == 0  # text, never markup
-    assert headline(page) != ""
-
-
-def test_two_settings_that_contradict_a_third(visit):
-    """Each that gives way has its line, and what is left is allowed."""
-    page = visit("#update=gradient&variant=mirror_dr_grpo&silent_groups=drop_with_kl&group_size=8")
-    assert page.locator("#messages p").count() == 2
-    assert [state(page)[key] for key in ("update", "variant", "silent_groups")] == ["gradient", "grpo", "keep"]
-
-
-def test_copy(visit):
-    page = visit("#beta=5&p_ref=0.001", permissions=["clipboard-read", "clipboard-write"])
-    page.locator("#copy-link").click()
-    page.wait_for_function("document.querySelector('#status').textContent !== ''")
-    copied = page.evaluate("navigator.clipboard.readText()")
-    assert copied.startswith("file://")
-    assert copied.endswith("#beta=5&p_ref=0.001")
-    page.locator("#copy-python").click()
-    page.wait_for_function("document.querySelector('#status').textContent.startsWith('Python')")
-    assert page.evaluate("navigator.clipboard.readText()") == page.locator("#python").inner_text()
 
 
 # ---- keyboard and small screens --------------------------------------------------------------------------------------
