@@ -163,6 +163,20 @@ def test_every_kind_of_grpo_takes_the_steps_of_its_recursion(arm):
     assert len(told) >= 5
 
 
+def test_easy_questions_of_sampled_groups_end_below_their_fixed_point():
+    """Wrong answers that are not drawn lose nothing: the numbers of docs/experiments/cpu_recursion.md."""
+    log_odds, rule = measured("cpu_recursion", "groups_of_16"), KINDS["groups_of_16"]
+    fixed = p(path(log_odds[0], rule[0], rule[1], 200)[-1])
+    easy, off = fixed > 0.9, p(log_odds[-1]) - fixed
+    assert easy.sum() == 242
+    assert (off[easy] < 0).all()
+    assert np.median(off[easy]) == pytest.approx(-0.019, abs=5e-4)
+    assert np.median(fixed[easy]) == pytest.approx(0.998, abs=5e-4)
+    assert np.median(p(log_odds[-1][easy])) == pytest.approx(0.976, abs=5e-4)
+    assert np.median(np.abs(off[~easy])) == pytest.approx(0.011, abs=5e-4)
+    assert 0.4 < np.mean(off[~easy] < 0) < 0.6
+
+
 @pytest.mark.parametrize("kl", ["k2", "k3"])
 def test_small_steps_end_where_their_kl_estimator_says(kl):
     log_odds = measured("cpu_flow", kl)
